@@ -1,0 +1,100 @@
+"""The project's config keys, and what follows from them."""
+
+import os
+
+from detectron2.config import CfgNode, get_cfg
+
+from lesion_d2.engine.schedule import stages_from_config
+from lesion_d2.errors import LesionError
+
+
+def available_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def add_lesion_config(cfg: CfgNode) -> None:
+    """Add the project's keys to a Detectron2 config, and change defaults that do not fit it."""
+    # Data set for validation during training; DATASETS.TEST is for the final evaluation only.
+    cfg.DATASETS.VAL = ()
+
+    # Which copies of each image are members of the data set: "none" is the image as it is.
+    cfg.INPUT.MEMBER_FLIPS = ("none",)
+    cfg.INPUT.MEMBER_FLIPS_VAL = ("none",)
+    # Geometry of the experiment is fixed by its members, not drawn at random.
+    cfg.INPUT.RANDOM_FLIP = "none"
+    cfg.INPUT.MASK_FORMAT = "bitmask"  # RLE annotations need it
+
+    # The seed experiment's four colour augmentations, a random subset of them on each sample.
+    cfg.INPUT.COLOUR = CfgNode()
+    cfg.INPUT.COLOUR.ENABLED = True
+    cfg.INPUT.COLOUR.BLUR_SIGMA = (0.0, 2.0)  # pixels
+    cfg.INPUT.COLOUR.DROPOUT_COUNT = (1, 6)  # rectangles
+    cfg.INPUT.COLOUR.DROPOUT_SIDE = (0.02, 0.15)  # share of the image's side
+    cfg.INPUT.COLOUR.BRIGHTNESS = (-50.0, 50.0)  # grey levels on the HSV value channel
+    cfg.INPUT.COLOUR.SHARPEN = (0.0, 0.3)  # share of the sharpened copy
+
+    cfg.SEED = 0
+    cfg.SOLVER.ITERS_PER_EPOCH = 1500
+    # (last epoch, FREEZE_AT) of each stage.
+    cfg.SOLVER.STAGES = ((5, 5), (30, 2))
+    # Where the learning rate drops by SOLVER.GAMMA, as shares of the run.
+    cfg.SOLVER.LR_DROPS = ()
+    # How many periodic checkpoints to keep, besides the best one.
+    cfg.SOLVER.CHECKPOINTS_KEPT = 2
+    # Derived by `derive_schedule`; 0 and () mean "not yet".
+    cfg.SOLVER.MAX_ITER = 0
+    cfg.SOLVER.STEPS = ()
+    cfg.SOLVER.CHECKPOINT_PERIOD = 0
+    cfg.MODEL.BACKBONE.FREEZE_AT = -1
+
+    # An instance counts in the evaluation from this score on.
+    cfg.TEST.SCORE_THRESH = 0.5
+    # Images that validation losses are computed on, evenly spaced; 0 means all.
+    cfg.TEST.LOSS_IMAGES = 0
+
+    cfg.DATALOADER.NUM_WORKERS = min(4, max(1, available_cpus() // 2))
+
+
+def get_lesion_cfg() -> CfgNode:
+    """Return Detectron2's default config with the project's keys added."""
+    cfg = get_cfg()
+    add_lesion_config(cfg)
+    return cfg
+
+
+def derive_schedule(cfg: CfgNode) -> None:
+    """Fill the keys that follow from the schedule in epochs.
+
+    ``FREEZE_AT`` becomes the least of all stages: what is frozen when the optimizer is built can
+    never train, so the model is built with the fewest frozen modules and the staged-freeze hook
+    freezes the others while their stage lasts.
+
+    Raises:
+        LesionError: if the schedule is wrong or a derived key was set to something else.
+    """
+    stages = stages_from_config(cfg)
+    end = stages[-1].end
+    derived = [
+        (cfg.SOLVER, "MAX_ITER", end, 0),
+        (cfg.SOLVER, "STEPS", tuple(int(share * end) for share in cfg.SOLVER.LR_DROPS), ()),
+        (cfg.MODEL.BACKBONE, "FREEZE_AT", min(stage.freeze_at for stage in stages), -1),
+    ]
+    for node, key, value, unset in derived:
+        if node[key] not in (unset, value):
+            raise LesionError(
+                f"{key}: set to {node[key]}, but SOLVER.STAGES, ITERS_PER_EPOCH and LR_DROPS give "
+                f"{value}; change those and leave {key} at {unset}"
+            )
+        node[key] = value
+    for node, key in ((cfg.SOLVER, "CHECKPOINT_PERIOD"), (cfg.TEST, "EVAL_PERIOD")):
+        node[key] = node[key] or cfg.SOLVER.ITERS_PER_EPOCH
+    if cfg.SEED < 0:
+        raise LesionError(f"SEED: {cfg.SEED} is negative; a run is a function of a seed from 0 up")
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    if clip.ENABLED and clip.CLIP_TYPE == "value":
+        raise LesionError(
+            "SOLVER.CLIP_GRADIENTS.CLIP_TYPE: 'value' fails on frozen parameters; use 'norm'"
+        )

@@ -1,0 +1,106 @@
+"""Finding the pairs of image and mask in the folders of an archive."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesion_d2.convert.audit import AuditRow
+from lesion_d2.errors import LesionError
+
+_IMAGE_NAME = re.compile(r"(ISIC_[0-9]{7})\.(?:jpg|jpeg|png)", re.IGNORECASE)
+_MASK_NAME = re.compile(r"(ISIC_[0-9]{7})_segmentation\.png", re.IGNORECASE)
+_ARCHIVE_TEXTS = {"attribution.txt", "license.txt"}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the archive.
+
+    Attributes:
+        path: where it is.
+        name: path relative to the input folder, with ``/``; the same on every machine.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image with its mask."""
+
+    isic_id: str
+    image: SourceFile
+    mask: SourceFile
+
+
+def find_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[AuditRow]]:
+    """Pair the files of two folders, searched recursively, by the id in their names.
+
+    Both folders may be the same one: a mask among the images (or the other way round) is skipped.
+
+    Args:
+        images: folder with ``ISIC_<7 digits>.jpg`` (or ``.jpeg``, ``.png``; any case).
+        masks: folder with ``ISIC_<7 digits>_segmentation.png``.
+
+    Returns:
+        The pairs, sorted by id, and an audit row for each file that is in none.
+
+    Raises:
+        LesionError: if one of the folders cannot be read.
+    """
+    image_files, rows = _by_id(images, _IMAGE_NAME, _MASK_NAME)
+    mask_files, mask_rows = _by_id(masks, _MASK_NAME, _IMAGE_NAME)
+    if images.resolve() != masks.resolve():
+        rows += mask_rows
+
+    pairs = []
+    for isic_id in sorted(image_files.keys() | mask_files.keys()):
+        of_images, of_masks = image_files.get(isic_id, []), mask_files.get(isic_id, [])
+        if len(of_images) > 1 or len(of_masks) > 1:
+            detail = f"{len(of_images)} images and {len(of_masks)} masks have this id"
+            rows += [
+                AuditRow(isic_id, file.name, "duplicate_id", "excluded", detail)
+                for file in of_images + of_masks
+            ]
+        elif not of_masks:
+            rows.append(AuditRow(isic_id, of_images[0].name, "image_without_mask", "excluded"))
+        elif not of_images:
+            rows.append(AuditRow(isic_id, of_masks[0].name, "mask_without_image", "excluded"))
+        else:
+            pairs.append(Pair(isic_id, of_images[0], of_masks[0]))
+    return pairs, rows
+
+
+def _by_id(
+    folder: Path, wanted: re.Pattern[str], skipped: re.Pattern[str]
+) -> tuple[dict[str, list[SourceFile]], list[AuditRow]]:
+    """Return the files whose name matches ``wanted`` by id, and a row for each unknown file."""
+    found: dict[str, list[SourceFile]] = defaultdict(list)
+    rows = []
+    for file in _files(folder):
+        base = file.path.name
+        if match := wanted.fullmatch(base):
+            found[match[1].upper()].append(file)
+        elif not skipped.fullmatch(base) and base.lower() not in _ARCHIVE_TEXTS:
+            rows.append(AuditRow("", file.name, "not_isic_name", "ignored"))
+    return found, rows
+
+
+def _files(folder: Path) -> Iterator[SourceFile]:
+    """Yield every file under ``folder`` in an order that does not depend on the file system."""
+
+    def fail(error: OSError) -> None:
+        raise LesionError(
+            f"{error.filename}: cannot be read as a folder ({error.strerror}); "
+            "give the folder that holds the files of the archive"
+        ) from error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(parent, name)
+            yield SourceFile(path, path.relative_to(folder).as_posix())

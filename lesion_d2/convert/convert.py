@@ -1,0 +1,292 @@
+"""The whole conversion: from folders of the archives to a data set folder."""
+
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from lesion_d2.convert.archive import Pair, find_pairs
+from lesion_d2.convert.audit import AuditRow, write_audit
+from lesion_d2.convert.duplicates import find_pairs as find_duplicates
+from lesion_d2.convert.duplicates import group_pairs
+from lesion_d2.convert.output import check_output, output_folder, write_coco
+from lesion_d2.convert.pair import Outcome, PairSettings, Record, Resize, convert_pair
+from lesion_d2.convert.split import SPLITS, Manifest, deal, fingerprint, read_manifest
+from lesion_d2.errors import LesionError
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What to convert and how.
+
+    Attributes:
+        folders: the folder of images and the folder of masks, either under the one key ``all``,
+            to be split here, or under any of ``train``, ``val`` and ``test``, to stay so.
+        output: the folder to create.
+        seed: of the split.
+        test_fraction: part of all pairs, rounded up, in [0, 1].
+        val_fraction: part of the pairs that are not test, rounded up, in [0, 1].
+        prescale: factor for both sides before the resize rule, in (0, 1].
+        resize: ``seed`` (25 % a side above 700 x 700 pixels), ``none``, or the longest side.
+        foreground: 255 (only 255 is lesion) or 128 (above 128 is lesion).
+        polygons: write polygons in place of the exact RLE.
+        workers: number of processes; 1 stays in this one.
+        split_file: a ``split.json`` whose split is used again.
+        group: keep near-duplicates in one split.
+        strict: fail instead of leaving a pair out.
+        overwrite: replace a converted data set at ``output``.
+    """
+
+    folders: dict[str, tuple[Path, Path]]
+    output: Path
+    seed: int = 0
+    test_fraction: float = 0.25
+    val_fraction: float = 0.25
+    prescale: float = 1.0
+    resize: Resize = "seed"
+    foreground: int = 255
+    polygons: bool = False
+    workers: int = 1
+    split_file: Path | None = None
+    group: bool = True
+    strict: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a conversion did.
+
+    Attributes:
+        output: the folder written.
+        splits: number of pairs by split.
+        groups: number of groups of near-duplicates.
+        rows: the audit, sorted.
+    """
+
+    output: Path
+    splits: dict[str, int]
+    groups: int
+    rows: list[AuditRow]
+
+    def count(self, action: str) -> int:
+        """Return the number of audit rows with this action."""
+        return sum(row.action == action for row in self.rows)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 2 when something was excluded."""
+        return 2 if self.count("excluded") else 0
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{split} {self.splits[split]}" for split in SPLITS)
+        return (
+            f"{sum(self.splits.values())} pairs ({sizes}), {self.count('excluded')} excluded, "
+            f"{self.count('accepted')} notes, {self.count('ignored')} ignored, "
+            f"{self.groups} groups: {self.output}"
+        )
+
+
+def convert(options: ConvertOptions) -> Summary:
+    """Convert an archive to a data set folder.
+
+    The folder appears at ``options.output`` when everything has worked; until then it is built
+    beside it, as ``.<name>.partial``.
+
+    Raises:
+        LesionError: for options that make no sense, an output that must not be replaced, an
+            input without one usable pair, and, with ``strict``, for any pair left out.
+    """
+    options = replace(options, output=options.output.resolve())
+    _check(options)
+    pairs, given, rows = _collect(options.folders)
+    manifest = read_manifest(options.split_file) if options.split_file else None
+    if manifest:
+        given = manifest.split_of()
+        pairs = _keep_known(pairs, given, rows)
+    _check_strict(options, rows)
+
+    with output_folder(options.output) as folder:
+        settings = PairSettings(
+            images=folder / "images",
+            prescale=Fraction(str(options.prescale)),
+            resize=options.resize,
+            foreground=options.foreground,
+            polygons=options.polygons,
+            signatures=options.group and not manifest,
+        )
+        records = {}
+        for outcome in _convert_all(pairs, settings, options.workers):
+            rows += outcome.rows
+            if outcome.record:
+                records[outcome.record.isic_id] = outcome.record
+        _check_strict(options, rows)
+        if not records:
+            searched = ", ".join(str(path) for pair in options.folders.values() for path in pair)
+            raise LesionError(f"{searched}: no usable pair of image and mask; check the folders")
+
+        groups = _find_groups(records, given, rows) if settings.signatures else []
+        manifest = _split(options, records, groups, given, manifest)
+        for split, ids in manifest.splits.items():
+            info = {
+                "description": f"ISIC 2018 Task 1, {split} split",
+                "prescale": options.prescale,
+                "resize": options.resize,
+                "foreground": options.foreground,
+            }
+            write_coco(folder / f"{split}.json", [records[isic_id] for isic_id in ids], info)
+        manifest.write(folder / "split.json")
+        write_audit(folder / "audit.csv", rows)
+    sizes = {split: len(ids) for split, ids in manifest.splits.items()}
+    return Summary(options.output, sizes, len(manifest.groups), sorted(rows))
+
+
+def _check(options: ConvertOptions) -> None:
+    for name in ("test_fraction", "val_fraction"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise LesionError(f"{name}: {getattr(options, name)} is not between 0 and 1")
+    if not 0 < options.prescale <= 1:
+        raise LesionError(f"prescale: {options.prescale} is not above 0 and at most 1")
+    if isinstance(options.resize, int) and options.resize < 1:
+        raise LesionError(f"resize: {options.resize} is not a number of pixels")
+    if options.workers < 1:
+        raise LesionError(f"workers: {options.workers} is less than 1")
+    if options.split_file and "all" not in options.folders:
+        raise LesionError("split_file: the folders already are a split; leave one of them out")
+    for pair in options.folders.values():
+        for folder in (path.resolve() for path in pair):
+            if folder.is_relative_to(options.output) or options.output.is_relative_to(folder):
+                raise LesionError(
+                    f"{options.output}: lies inside an input folder, or holds one; "
+                    "give an output folder apart from them"
+                )
+    check_output(options.output, options.overwrite)
+
+
+def _collect(
+    folders: dict[str, tuple[Path, Path]],
+) -> tuple[list[Pair], dict[str, str], list[AuditRow]]:
+    """Return the pairs of all folders, the split of each id where given, and audit rows."""
+    by_id: dict[str, list[tuple[str, Pair]]] = {}
+    rows = []
+    for split, (images, masks) in folders.items():
+        found, found_rows = find_pairs(images, masks)
+        rows += found_rows
+        for pair in found:
+            by_id.setdefault(pair.isic_id, []).append((split, pair))
+
+    pairs, given = [], {}
+    for isic_id, places in sorted(by_id.items()):
+        if len(places) == 1:
+            pairs.append(places[0][1])
+            if "all" not in folders:
+                given[isic_id] = places[0][0]
+        else:
+            detail = "given for " + " and ".join(split for split, _ in places)
+            rows += [
+                AuditRow(isic_id, pair.image.name, "id_in_two_splits", "excluded", detail)
+                for _, pair in places
+            ]
+    return pairs, given, rows
+
+
+def _keep_known(pairs: list[Pair], known: dict[str, str], rows: list[AuditRow]) -> list[Pair]:
+    """Return the pairs a manifest knows; note the others, and the ids that are not there."""
+    seen = {pair.isic_id for pair in pairs} | {row.isic_id for row in rows}
+    rows += [
+        AuditRow(isic_id, "", "missing_from_input", "excluded", f"{split} in the split file")
+        for isic_id, split in known.items()
+        if isic_id not in seen
+    ]
+    rows += [
+        AuditRow(pair.isic_id, pair.image.name, "not_in_split_file", "ignored")
+        for pair in pairs
+        if pair.isic_id not in known
+    ]
+    return [pair for pair in pairs if pair.isic_id in known]
+
+
+def _check_strict(options: ConvertOptions, rows: list[AuditRow]) -> None:
+    bad = sorted(row for row in rows if row.action == "excluded")
+    if options.strict and bad:
+        first = "; ".join(f"{row.file or row.isic_id}: {row.reason}" for row in bad[:5])
+        raise LesionError(
+            f"{len(bad)} files cannot be used ({first}); mend them, or convert without --strict"
+        )
+
+
+def _convert_all(pairs: list[Pair], settings: PairSettings, workers: int) -> Iterator[Outcome]:
+    """Yield the outcome of each pair, in order."""
+    work = partial(convert_pair, settings=settings)
+    bar = partial(tqdm, total=len(pairs), desc="converting", unit="pair", disable=None)
+    workers = min(workers, len(pairs))
+    if workers <= 1:
+        yield from bar(map(work, pairs))
+        return
+    # spawn, not fork: OpenCV's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as executor:
+        try:
+            yield from bar(executor.map(work, pairs, chunksize=8))
+        except BrokenProcessPool as error:
+            raise LesionError(
+                "a worker process was killed, most likely for memory; use fewer --workers"
+            ) from error
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    # The parent answers an interrupt for all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _find_groups(
+    records: dict[str, Record], given: dict[str, str], rows: list[AuditRow]
+) -> list[list[str]]:
+    """Group near-duplicates; where the split is given, note those that straddle it."""
+    signatures = {i: record.signature for i, record in records.items() if record.signature}
+    groups = group_pairs(find_duplicates(signatures))
+    for group in groups if given else []:
+        if len({given[isic_id] for isic_id in group}) > 1:
+            detail = ", ".join(f"{isic_id} in {given[isic_id]}" for isic_id in group)
+            reason = "near_duplicate_across_splits"
+            rows += [AuditRow(isic_id, "", reason, "accepted", detail) for isic_id in group]
+    return groups
+
+
+def _split(
+    options: ConvertOptions,
+    records: dict[str, Record],
+    groups: list[list[str]],
+    given: dict[str, str],
+    manifest: Manifest | None,
+) -> Manifest:
+    """Return the manifest of this conversion."""
+    print_of_input = fingerprint([record.digest for record in records.values()])
+    if not given:
+        splits = deal(
+            list(records), groups, options.seed, options.test_fraction, options.val_fraction
+        )
+        return Manifest(
+            options.seed,
+            options.test_fraction,
+            options.val_fraction,
+            options.group,
+            print_of_input,
+            splits,
+            groups,
+        )
+    splits = {split: sorted(i for i in records if given[i] == split) for split in SPLITS}
+    if manifest:
+        return replace(manifest, fingerprint=print_of_input, splits=splits)
+    return Manifest(None, None, None, False, print_of_input, splits, groups)

@@ -1,0 +1,202 @@
+"""One pair of image and mask to one record: what a worker process does."""
+
+import hashlib
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lesion_d2.convert.annotation import annotation, image_number
+from lesion_d2.convert.archive import Pair
+from lesion_d2.convert.audit import AuditRow, BadFileError, ExcludedError, FileNotes
+from lesion_d2.convert.duplicates import Signature, signature
+from lesion_d2.convert.image_io import (
+    Header,
+    decode_image,
+    encode_jpeg,
+    orient,
+    read_header,
+    resize_mask,
+    scaled_size,
+    unorient,
+)
+from lesion_d2.convert.lesion_mask import read_lesion
+
+Resize = Literal["seed", "none"] | int
+
+# The seed resizes images of more than 700 x 700 pixels to 25 % a side.
+_SEED_PIXELS = 700 * 700
+_SEED_SCALE = Fraction(1, 4)
+# An image that stays is decoded only to check it and for its signature, to no less than this side.
+_PREVIEW_SIDE = 128
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """What is the same for every pair.
+
+    Attributes:
+        images: the folder that receives the images.
+        prescale: factor for both sides before the resize rule, in (0, 1].
+        resize: ``seed``, ``none``, or the longest side in pixels (images are never enlarged).
+        foreground: 255 (only 255 is lesion) or 128 (above 128 is lesion).
+        polygons: write polygons in place of RLE.
+        signatures: also compute the signature by which near-duplicates are found.
+    """
+
+    images: Path
+    prescale: Fraction
+    resize: Resize
+    foreground: int
+    polygons: bool
+    signatures: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """A converted pair.
+
+    Attributes:
+        isic_id: for example ``ISIC_0000000``.
+        image: its entry in COCO's ``images``.
+        annotation: its entry in COCO's ``annotations``.
+        digest: id and SHA-256 of both input files, one line of the fingerprint.
+        signature: for finding near-duplicates; None when not asked for.
+    """
+
+    isic_id: str
+    image: dict[str, Any]
+    annotation: dict[str, Any]
+    digest: str
+    signature: Signature | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a pair: a record or None, and its audit rows."""
+
+    record: Record | None
+    rows: list[AuditRow]
+
+
+def convert_pair(pair: Pair, settings: PairSettings) -> Outcome:
+    """Read one pair, write or link its image, and return its record.
+
+    A file that cannot be used does not raise: the pair comes back without a record, with the one
+    audit row that says why.
+    """
+    image_notes = FileNotes(pair.isic_id, pair.image.name, "image")
+    mask_notes = FileNotes(pair.isic_id, pair.mask.name, "mask")
+    try:
+        record = _convert(pair, settings, image_notes, mask_notes)
+    except ExcludedError as error:
+        return Outcome(None, [error.row])
+    return Outcome(record, image_notes.rows + mask_notes.rows)
+
+
+def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) -> Fraction:
+    """Return the factor for both sides of an image of the given size, in (0, 1]."""
+    scaled_height, scaled_width = scaled_size(height, width, prescale)
+    if resize == "seed":
+        return prescale * (_SEED_SCALE if scaled_height * scaled_width > _SEED_PIXELS else 1)
+    if resize == "none" or max(scaled_height, scaled_width) <= resize:
+        return prescale
+    return Fraction(resize, max(height, width))
+
+
+def _convert(
+    pair: Pair, settings: PairSettings, image_notes: FileNotes, mask_notes: FileNotes
+) -> Record:
+    with image_notes.excluding():
+        image_data, image_header = _load(pair.image.path, image_notes)
+        if image_header.mode.startswith(("I", "F")):
+            raise BadFileError("16_bit", f"mode {image_header.mode}, readers disagree on it")
+    height, width = image_header.shown_size
+    scale = target_scale(height, width, settings.prescale, settings.resize)
+    with mask_notes.excluding():
+        mask_data, mask_header = _load(pair.mask.path, mask_notes)
+        if mask_header.shown_size != (height, width):
+            shown = "{1}x{0}".format(*mask_header.shown_size)
+            raise BadFileError("size_differs", f"{shown}, image {width}x{height}")
+        lesion = read_lesion(mask_data, mask_header, settings.foreground, mask_notes)
+        stored = unorient(lesion, image_header.orientation)
+        lesion = orient(resize_mask(stored, scale), image_header.orientation)
+        if not lesion.any():
+            raise BadFileError("empty", "no lesion is left at the smaller size")
+    with image_notes.excluding():
+        file_name, preview = _place_image(
+            pair, settings.images, image_data, image_header, scale, image_notes
+        )
+    return Record(
+        isic_id=pair.isic_id,
+        image={
+            "id": image_number(pair.isic_id),
+            "file_name": f"images/{file_name}",
+            "height": lesion.shape[0],
+            "width": lesion.shape[1],
+            "isic_id": pair.isic_id,
+            "original_height": height,
+            "original_width": width,
+        },
+        annotation=annotation(pair.isic_id, lesion, settings.polygons),
+        digest=f"{pair.isic_id} {_sha256(image_data)} {_sha256(mask_data)}",
+        signature=signature(preview) if settings.signatures else None,
+    )
+
+
+def _load(path: Path, notes: FileNotes) -> tuple[bytes, Header]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadFileError("unreadable", str(error.strerror)) from error
+    header = read_header(data)
+    if header.orientation != 1:
+        notes.accept("exif_rotation", f"orientation {header.orientation} applied")
+    return data, header
+
+
+def _place_image(
+    pair: Pair, folder: Path, data: bytes, header: Header, scale: Fraction, notes: FileNotes
+) -> tuple[str, npt.NDArray[np.uint8]]:
+    """Write or link the image; return its name and BGR pixels, maybe fewer, as to be seen."""
+    stays = scale == 1
+    decoded, complaint = decode_image(data, header, _preview_scale(header) if stays else scale)
+    pixels = np.ascontiguousarray(orient(decoded, header.orientation))
+    if complaint:
+        notes.accept("decoder_warning", complaint)
+    if header.mode != "RGB":
+        notes.accept("not_rgb", f"mode {header.mode}, read as RGB")
+
+    if stays:
+        name = pair.isic_id + pair.image.path.suffix.lower()
+        _link(pair.image.path.resolve(), folder / name)
+    else:
+        name = f"{pair.isic_id}.jpg"
+        (folder / name).write_bytes(encode_jpeg(pixels))
+    return name, pixels
+
+
+def _preview_scale(header: Header) -> Fraction:
+    shortest = min(header.height, header.width)
+    return Fraction(1, max((k for k in (2, 4, 8) if shortest >= k * _PREVIEW_SIDE), default=1))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let ``target`` show ``source``: as a hard link, else a symbolic link, else a copy."""
+    with suppress(OSError):  # another file system, or a file of somebody else
+        os.link(source, target)
+        return
+    with suppress(OSError):  # a file system without links
+        target.symlink_to(source)
+        return
+    shutil.copyfile(source, target)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,1 @@
+"""Data sets as Detectron2 reads them: registration, members, augmentation, loaders."""

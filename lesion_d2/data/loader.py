@@ -1,0 +1,130 @@
+"""Data loaders whose order and randomness are functions of the seed and the iteration alone.
+
+Detectron2's training sampler starts its stream anew at every start of the program, and its
+workers keep random states of their own, so a resumed run sees other samples than one that was
+never stopped. Here sample number ``p`` of a run is always the same member with the same
+augmentation: the sampler yields positions in the stream, and everything follows from them.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetFromList,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lesion_d2.data.datasets import datasets_root
+from lesion_d2.data.mapper import LesionMapper
+from lesion_d2.data.members import with_flips
+from lesion_d2.errors import LesionError
+
+
+class ShuffledEpochs(Dataset[dict[str, Any]]):
+    """An endless stream of members, dealt anew each epoch.
+
+    Item ``p`` is member ``p mod n`` of the permutation of epoch ``p div n``, with the key
+    ``"sample_seed"`` from which a mapper draws that sample's augmentation.
+    """
+
+    def __init__(self, members: list[dict[str, Any]], seed: int) -> None:
+        self._members = DatasetFromList(members, copy=False)
+        self._seed = seed
+        self._epoch = -1
+        self._order: np.ndarray = np.empty(0, int)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        epoch, offset = divmod(position, len(self._members))
+        if epoch != self._epoch:
+            generator = np.random.default_rng([self._seed, epoch])
+            self._epoch, self._order = epoch, generator.permutation(len(self._members))
+        member = self._members[int(self._order[offset])]
+        return {**member, "sample_seed": [self._seed, position]}
+
+
+class PositionSampler(Sampler[int]):
+    """Yields this process's positions of the stream, starting at any iteration.
+
+    Iteration ``i`` of a run takes positions ``i * total_batch_size`` and up; each process takes
+    its consecutive share of them, so the number of processes does not change what a step sees.
+    """
+
+    def __init__(self, total_batch_size: int, first_iteration: int = 0) -> None:
+        self.total_batch_size = total_batch_size
+        self.first_iteration = first_iteration
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.total_batch_size // comm.get_world_size()
+        start = self.first_iteration * self.total_batch_size + comm.get_rank() * share
+        while True:
+            yield from range(start, start + share)
+            start += self.total_batch_size
+
+
+def load_members(names: Sequence[str], flips: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the members of the named data sets, flips included.
+
+    Raises:
+        LesionError: if a name is not registered, its files are missing, or it is empty.
+    """
+    for name in names:
+        if name not in DatasetCatalog:
+            raise LesionError(
+                f"DATASETS: {name!r} is not registered; converted data sets are found below "
+                f"{datasets_root()} ($DETECTRON2_DATASETS)"
+            )
+    members = with_flips([record for name in names for record in DatasetCatalog.get(name)], flips)
+    if not members:
+        raise LesionError(f"DATASETS: {', '.join(names) or 'no name given'}: no image in it")
+    return members
+
+
+def build_train_loader(cfg: CfgNode) -> DataLoader:
+    """Build the loader of training batches: lists of mapped members, without end."""
+    return build_detection_train_loader(
+        dataset=ShuffledEpochs(load_members(cfg.DATASETS.TRAIN, cfg.INPUT.MEMBER_FLIPS), cfg.SEED),
+        mapper=LesionMapper(cfg, True),
+        sampler=PositionSampler(cfg.SOLVER.IMS_PER_BATCH),
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        aspect_ratio_grouping=False,  # its buffers would make the order depend on the past
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        # A generator of its own: starting the loader must not advance the one that steps draw from.
+        seed=cfg.SEED,
+    )
+
+
+def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
+    """Build the loader that inference reads a data set with, one image at a time.
+
+    Members of a validation set include the flips of ``cfg.INPUT.MEMBER_FLIPS_VAL``.
+    """
+    flips = cfg.INPUT.MEMBER_FLIPS_VAL if name in cfg.DATASETS.VAL else ("none",)
+    return build_detection_test_loader(
+        dataset=load_members((name,), flips),
+        mapper=LesionMapper(cfg, False),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def build_validation_loss_loader(cfg: CfgNode) -> DataLoader:
+    """Build the loader for validation losses: as in training, but in order and unaugmented."""
+    members = load_members(cfg.DATASETS.VAL, cfg.INPUT.MEMBER_FLIPS_VAL)
+    limit = cfg.TEST.LOSS_IMAGES
+    if limit:
+        # Evenly spaced, so that every part of the split is in it.
+        members = members[:: max(1, len(members) // limit)][:limit]
+    return build_detection_test_loader(
+        dataset=members,
+        mapper=LesionMapper(cfg, False, with_instances=True),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+    )

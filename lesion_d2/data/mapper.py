@@ -1,0 +1,100 @@
+"""From a dataset dict to what the model takes."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+
+from lesion_d2.data.augmentation import build_colour_augmentation
+from lesion_d2.data.members import flip_transform
+from lesion_d2.errors import LesionError
+
+
+class LesionMapper:
+    """Reads a member's picture, flips, resizes and recolours it, and attaches its lesion.
+
+    The picture is random only in what ``augmentations`` draw; they draw from numpy's global
+    generator, which is seeded from the dict's ``"sample_seed"`` when it has one. The same dict
+    therefore gives the same sample in any worker, at any time.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        augmentations: Sequence[T.Augmentation],
+        image_format: str,
+        with_instances: bool,
+    ) -> None:
+        """Args are explicit so that a test can build a mapper without a config.
+
+        Args:
+            augmentations: applied in order after the member's own flip.
+            image_format: channel order the model expects, ``"BGR"`` or ``"RGB"``.
+            with_instances: attach the lesion as ``"instances"`` (training and validation losses)
+                instead of leaving the annotations as they are (inference).
+        """
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.with_instances = with_instances
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, is_train: bool, *, with_instances: bool | None = None
+    ) -> dict[str, Any]:
+        """Colour augmentations belong to training only; ``with_instances`` defaults to it."""
+        augmentations = utils.build_augmentation(cfg, is_train)
+        if is_train and cfg.INPUT.COLOUR.ENABLED:
+            # Before the resize, so that a blur of a pixel means a pixel of the file.
+            augmentations.insert(0, build_colour_augmentation(cfg))
+        return {
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "with_instances": is_train if with_instances is None else with_instances,
+        }
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Map one dataset dict.
+
+        Returns:
+            the dict with ``"image"``, a uint8 tensor of shape (3, H, W), and, with instances,
+            ``"instances"`` holding ``gt_boxes`` (XYXY, absolute), ``gt_classes`` and ``gt_masks``
+            (BitMasks of shape (1, H, W)) in place of ``"annotations"``.
+
+        Raises:
+            LesionError: if the picture cannot be read or has another size than the data set says.
+        """
+        record = copy.deepcopy(record)
+        if "sample_seed" in record:
+            np.random.seed(record.pop("sample_seed"))
+        try:
+            image = utils.read_image(record["file_name"], format=self.image_format)
+            utils.check_image_size(record, image)
+        except (OSError, SyntaxError, utils.SizeMismatchError) as error:
+            raise LesionError(
+                f"{record['file_name']}: cannot be used ({error}); convert the data set again with "
+                "tools/convert_isic.py"
+            ) from error
+
+        flip = flip_transform(record, *image.shape[:2])
+        aug_input = T.AugInput(np.ascontiguousarray(flip.apply_image(image)))
+        transforms = flip + self.augmentations(aug_input)
+        image = aug_input.image
+        record["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+        if self.with_instances:
+            size = image.shape[:2]
+            annotations = [
+                utils.transform_instance_annotations(annotation, transforms, size)
+                for annotation in record.pop("annotations")
+            ]
+            instances = utils.annotations_to_instances(annotations, size, mask_format="bitmask")
+            # A lesion thinner than a pixel can vanish in the resize: its box then comes out empty.
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+            record["instances"] = utils.filter_empty_instances(instances)
+        return record

@@ -1,0 +1,83 @@
+"""Flipped copies as members of a data set, and the ground truth of a member.
+
+The seed experiment stored every training and validation image three times: as it is, flipped
+vertically and flipped horizontally. Here a member is a dataset dict with a key ``"flip"``; the
+mapper turns the picture when it reads it, so nothing is stored twice.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.data import transforms as T
+from detectron2.structures.masks import polygons_to_bitmask
+from pycocotools import mask as mask_util
+
+from lesion_d2.errors import LesionError
+
+FLIPS = ("none", "vertical", "horizontal")
+# ISIC numbers have seven digits, so flipped members get image ids that nothing else has.
+_IMAGE_ID_STEP = 10_000_000
+
+
+def with_flips(records: Iterable[dict[str, Any]], flips: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one member for each record and flip: all originals first, then each flip in turn.
+
+    Args:
+        records: Detectron2 dataset dicts.
+        flips: a selection of :data:`FLIPS`.
+
+    Raises:
+        LesionError: if a flip is unknown or given twice, or none is given.
+    """
+    unknown = [flip for flip in flips if flip not in FLIPS]
+    if unknown or not flips or len(set(flips)) != len(flips):
+        raise LesionError(
+            f"INPUT.MEMBER_FLIPS: {tuple(flips)} is not a selection of {FLIPS}; give each at most "
+            "once and at least one"
+        )
+    offsets = {flip: FLIPS.index(flip) * _IMAGE_ID_STEP for flip in flips}
+    records = list(records)
+    return [
+        record | {"flip": flip, "image_id": record["image_id"] + offset}
+        for flip, offset in offsets.items()
+        for record in records
+    ]
+
+
+def flip_transform(record: dict[str, Any], height: int, width: int) -> T.Transform:
+    """Return the flip of a member as a transform of a ``height`` x ``width`` picture."""
+    flip = record.get("flip", "none")
+    if flip == "vertical":
+        return T.VFlipTransform(height)
+    if flip == "horizontal":
+        return T.HFlipTransform(width)
+    return T.NoOpTransform()
+
+
+def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the lesion of a member as a compressed COCO RLE at the size of its picture.
+
+    Args:
+        record: a dataset dict with ``annotations``, ``height``, ``width`` and, for a member,
+            ``flip``.
+
+    Raises:
+        LesionError: if the record does not hold exactly one annotation.
+    """
+    annotations = record.get("annotations", [])
+    if len(annotations) != 1:
+        raise LesionError(
+            f"{record['file_name']}: {len(annotations)} annotations, but every image shows one "
+            "lesion; convert the data set again with tools/convert_isic.py"
+        )
+    height, width = record["height"], record["width"]
+    segmentation = annotations[0]["segmentation"]
+    flip = flip_transform(record, height, width)
+    if isinstance(segmentation, dict):
+        if isinstance(flip, T.NoOpTransform):
+            return segmentation
+        mask = mask_util.decode(segmentation)
+    else:
+        mask = polygons_to_bitmask(segmentation, height, width).astype(np.uint8)
+    return mask_util.encode(np.asfortranarray(flip.apply_segmentation(mask)))

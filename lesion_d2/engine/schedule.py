@@ -1,0 +1,49 @@
+"""The training schedule: stages in epochs, and what they mean in iterations."""
+
+from typing import NamedTuple
+
+from detectron2.config import CfgNode
+
+from lesion_d2.errors import LesionError
+
+
+class Stage(NamedTuple):
+    """A part of the run with one set of frozen modules.
+
+    ``end`` is the first iteration after it. ``freeze_at`` counts as Detectron2's
+    ``MODEL.BACKBONE.FREEZE_AT``: 0 freezes nothing, 1 the stem, 2 also res2, up to 5 for res5.
+    """
+
+    end: int
+    freeze_at: int
+
+
+def stages_from_config(cfg: CfgNode) -> list[Stage]:
+    """Return the stages of ``cfg.SOLVER.STAGES``, ends turned from epochs into iterations.
+
+    Raises:
+        LesionError: if the schedule is empty, its ends do not rise, a FREEZE_AT is not in 0..5,
+            or an epoch has no iterations.
+    """
+    advice = "give (last epoch, FREEZE_AT) pairs such as ((5, 5), (30, 2))"
+    if cfg.SOLVER.ITERS_PER_EPOCH < 1:
+        raise LesionError(f"SOLVER.ITERS_PER_EPOCH: {cfg.SOLVER.ITERS_PER_EPOCH} is not positive")
+    stages: list[Stage] = []
+    for entry in cfg.SOLVER.STAGES:
+        if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+            raise LesionError(f"SOLVER.STAGES: {entry!r} is not a pair; {advice}")
+        last_epoch, freeze_at = entry
+        end = round(last_epoch * cfg.SOLVER.ITERS_PER_EPOCH)
+        if end <= (stages[-1].end if stages else 0):
+            raise LesionError(f"SOLVER.STAGES: the last epochs must rise, at {entry!r}; {advice}")
+        if freeze_at not in range(6):
+            raise LesionError(f"SOLVER.STAGES: FREEZE_AT {freeze_at!r} is not in 0..5; {advice}")
+        stages.append(Stage(end, freeze_at))
+    if not stages:
+        raise LesionError(f"SOLVER.STAGES: empty; {advice}")
+    return stages
+
+
+def stage_at(stages: list[Stage], iteration: int) -> Stage:
+    """Return the stage that ``iteration`` belongs to; the last one from its start on."""
+    return next((stage for stage in stages if iteration < stage.end), stages[-1])

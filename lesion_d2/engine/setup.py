@@ -1,0 +1,146 @@
+"""From command-line arguments to a frozen config, failing early and in one line."""
+
+import argparse
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessRaisedException
+
+from lesion_d2.config import derive_schedule, get_lesion_cfg
+from lesion_d2.data.loader import load_members
+from lesion_d2.errors import LesionError
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config_file: str, opts: list[str]) -> CfgNode:
+    """Read a config file and apply ``KEY VALUE`` overrides.
+
+    Args:
+        config_file: a YAML file.
+        opts: alternating keys and values.
+
+    Raises:
+        LesionError: if the file is missing or a key or value does not fit.
+    """
+    if not Path(config_file).is_file():
+        raise LesionError(
+            f"--config-file: {config_file or '(not given)'}: no such file; the project's are in "
+            "configs/"
+        )
+    cfg = get_lesion_cfg()
+    try:
+        cfg.merge_from_file(config_file)
+        cfg.merge_from_list(opts)
+    except (KeyError, ValueError, AssertionError, OSError, SyntaxError) as error:
+        raise LesionError(
+            f"{config_file} with overrides {' '.join(opts) or '(none)'}: {error}; keys are listed "
+            "in lesion_d2/config.py and in Detectron2's config reference"
+        ) from error
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE is cuda but there is none here: using the CPU")
+        cfg.MODEL.DEVICE = "cpu"
+    derive_schedule(cfg)
+    return cfg
+
+
+def fetch_weights(weights: str) -> None:
+    """Make sure that ``MODEL.WEIGHTS`` can be had, downloading it when it is an address.
+
+    Raises:
+        LesionError: if it cannot, saying what to do instead.
+    """
+    if not weights:
+        return
+    try:
+        found = Path(PathManager.get_local_path(weights)).is_file()
+        reason = "no such file"
+    except Exception as error:  # a download fails in as many ways as there are networks
+        found, reason = False, str(error).strip().splitlines()[0]
+    if not found:
+        raise LesionError(
+            f"MODEL.WEIGHTS: {weights}: {reason}; without a network, download the file on another "
+            "machine and pass MODEL.WEIGHTS path/to/file, or MODEL.WEIGHTS '' to start from random "
+            "weights"
+        )
+
+
+def check_run(args: argparse.Namespace, *, training: bool) -> None:
+    """Check a run's arguments, data and weights before any process starts.
+
+    Args:
+        args: the command line, see :func:`lesion_d2.command_line.add_run_arguments`.
+        training: whether the run trains (else it evaluates).
+
+    Raises:
+        LesionError: for whatever would fail later.
+    """
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise LesionError("--dist-url: give the first machine's address, as tcp://ADDRESS:PORT")
+    cfg = load_config(args.config_file, args.opts)
+    world_size = args.num_gpus * args.num_machines
+    if cfg.SOLVER.IMS_PER_BATCH % world_size:
+        raise LesionError(
+            f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of the "
+            f"{world_size} processes"
+        )
+    for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.VAL) if training else (cfg.DATASETS.TEST,):
+        if names or not training:
+            load_members(names, ("none",))
+    if not training:
+        return
+    if (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file():
+        if not args.resume:
+            raise LesionError(
+                f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run already; pass --resume to continue it, "
+                "or choose another OUTPUT_DIR"
+            )
+    else:
+        fetch_weights(cfg.MODEL.WEIGHTS)
+
+
+def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run ``process(args)`` in each process that the arguments ask for.
+
+    Raises:
+        LesionError: if a process raised one.
+    """
+    try:
+        launch(
+            process,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessRaisedException as error:
+        # All that crosses the process border is the text of the traceback.
+        marker = f"{LesionError.__module__}.{LesionError.__qualname__}: "
+        for line in str(error).splitlines():
+            if line.startswith(marker):
+                raise LesionError(line.removeprefix(marker)) from error
+        raise
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Build the frozen config of a run, and set up its folder, log and seeds.
+
+    Args:
+        args: with ``config_file``, ``opts``, and what Detectron2's ``default_setup`` reads.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    cfg.freeze()
+    # Deprecations inside Detectron2 and torch, which a user of this project can do nothing about.
+    warnings.filterwarnings("ignore", module=r"(detectron2|torch|torchvision)\.")
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="lesion_d2")
+    default_setup(cfg, args)
+    return cfg

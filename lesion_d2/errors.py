@@ -1,0 +1,29 @@
+"""The one exception type for what a user can get wrong, and how tools show it."""
+
+import sys
+from collections.abc import Callable
+
+
+class LesionError(Exception):
+    """Something the user can mend.
+
+    The message names the file or key, says what is wrong with it and what to do.
+    """
+
+
+def run_tool(main: Callable[[], int | None]) -> None:
+    """Run a command-line tool and exit with its status.
+
+    A :class:`LesionError` becomes one line on standard error and exit status 1;
+    an interrupt becomes exit status 130. Anything else is a defect of ours and keeps its traceback.
+    """
+    try:
+        status = main() or 0
+    except LesionError as error:
+        message = " ".join(str(error).split())
+        print(f"error: {message}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)

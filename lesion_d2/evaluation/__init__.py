@@ -1,0 +1,1 @@
+"""Evaluation by per-image intersection over union."""

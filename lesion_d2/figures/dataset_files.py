@@ -1,0 +1,114 @@
+"""Reading a converted data set folder for the figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from lesion_d2.errors import LesionError
+from lesion_d2.figures.json_files import read_json
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LesionImage:
+    """One image of a converted data set and its lesion.
+
+    Attributes:
+        image_id: the number in the COCO file.
+        isic_id: such as ``ISIC_0000000``.
+        path: the image file that training reads.
+        height: of that file, in pixels, after EXIF rotation.
+        width: likewise.
+        original_height: of the archive's file, in pixels.
+        original_width: likewise.
+        segmentation: COCO segmentation of the lesion (compressed RLE or polygons), or None.
+    """
+
+    image_id: int
+    isic_id: str
+    path: Path
+    height: int
+    width: int
+    original_height: int
+    original_width: int
+    segmentation: Any
+
+    def read_rgb(self) -> np.ndarray:
+        """Return the image as RGB, uint8, shape (height, width, 3).
+
+        Raises:
+            LesionError: the file is missing, unreadable or of another size.
+        """
+        data = np.fromfile(self.path, np.uint8) if self.path.is_file() else np.empty(0, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if image is None:
+            raise LesionError(f"{self.path}: not a readable image; convert the data set again")
+        if image.shape[:2] != (self.height, self.width):
+            raise LesionError(
+                f"{self.path}: is {image.shape[1]}x{image.shape[0]}, "
+                f"the data set says {self.width}x{self.height}; convert the data set again"
+            )
+        return np.ascontiguousarray(image[..., ::-1])
+
+    def read_mask(self) -> np.ndarray:
+        """Return the lesion's mask as bool, shape (height, width); all False without a lesion."""
+        if self.segmentation is None:
+            return np.zeros((self.height, self.width), bool)
+        return decode_mask(self.segmentation, self.height, self.width)
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Return a COCO segmentation as a bool mask of shape (height, width).
+
+    Args:
+        segmentation: a compressed RLE, or a list of polygons ``[x0, y0, x1, y1, ...]`` in pixels.
+        height: of the image, in pixels.
+        width: likewise.
+
+    Raises:
+        LesionError: an RLE of another size.
+    """
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    if list(segmentation["size"]) != [height, width]:
+        raise LesionError(
+            f"a mask of height x width {segmentation['size']} on an image of {[height, width]}; "
+            "write both from the same conversion"
+        )
+    return coco_mask.decode(segmentation).astype(bool)
+
+
+def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
+    """Return the images of one split (``train``, ``val`` or ``test``), in the file's order.
+
+    Raises:
+        LesionError: the split's COCO file is missing, not JSON, or lacks a key.
+    """
+    path = dataset_dir / f"{split}.json"
+    coco = read_json(path, "write it with tools/convert_isic.py")
+    try:
+        segmentations = {
+            annotation["image_id"]: annotation["segmentation"] for annotation in coco["annotations"]
+        }
+        return [
+            LesionImage(
+                image_id=image["id"],
+                isic_id=image["isic_id"],
+                path=dataset_dir / image["file_name"],
+                height=image["height"],
+                width=image["width"],
+                original_height=image["original_height"],
+                original_width=image["original_width"],
+                segmentation=segmentations.get(image["id"]),
+            )
+            for image in coco["images"]
+        ]
+    except KeyError as error:
+        raise LesionError(
+            f"{path}: lacks the key {error}; convert the data set with tools/convert_isic.py"
+        ) from error

@@ -1,0 +1,117 @@
+"""Each loss by epoch, training beside validation."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lesion_d2.errors import LesionError
+from lesion_d2.figures.run_files import Schedule
+from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
+
+LOSSES = {
+    "total_loss": "Total",
+    "loss_cls": "Class",
+    "loss_box_reg": "Box",
+    "loss_mask": "Mask",
+    "loss_rpn_cls": "RPN class",
+    "loss_rpn_loc": "RPN box",
+}
+
+
+def epoch_means(
+    metrics: dict[int, dict[str, float]], schedule: Schedule, key: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the epochs that hold ``key``, and its mean over the lines of each.
+
+    Args:
+        metrics: iteration -> logged values.
+        schedule: maps iterations to epochs.
+        key: such as ``loss_mask`` or ``val_loss_mask``.
+
+    Returns:
+        Epochs from 1 (int, shape (E,)), ascending, and means (float, shape (E,)).
+    """
+    by_epoch: dict[int, list[float]] = {}
+    for iteration, values in sorted(metrics.items()):
+        if key in values:
+            by_epoch.setdefault(schedule.epoch(iteration), []).append(values[key])
+    means = [float(np.mean(values)) for values in by_epoch.values()]
+    return np.array(list(by_epoch), int), np.array(means, float)
+
+
+def stage_switches(metrics: dict[int, dict[str, float]]) -> list[tuple[int, int, int]]:
+    """Return (last iteration before, FREEZE_AT before, FREEZE_AT after) of each stage switch.
+
+    The training log is smoothed, so a line near the switch can lie between two stages:
+    lines without a whole number are passed over.
+    """
+    stages = [
+        (iteration, int(values["stage"]))
+        for iteration, values in sorted(metrics.items())
+        if float(values.get("stage", 0.5)).is_integer()
+    ]
+    return [
+        (iteration, before, after)
+        for (iteration, before), (_, after) in zip(stages, stages[1:], strict=False)
+        if before != after
+    ]
+
+
+def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run: str) -> Figure:
+    """Draw the six losses by epoch in a grid of 2 x 3, with a line at each stage switch.
+
+    Args:
+        metrics: iteration -> logged values, see
+            :func:`lesion_d2.figures.run_files.read_metrics`.
+        schedule: maps iterations to epochs.
+        run: the run's name, for the title.
+
+    Raises:
+        LesionError: the log holds no training loss.
+    """
+    trained = [iteration for iteration, values in metrics.items() if "total_loss" in values]
+    if not trained:
+        raise LesionError(f"{run}: metrics.json holds no total_loss; wait for the first lines")
+    validated = any("val_total_loss" in values for values in metrics.values())
+    switches = stage_switches(metrics)
+
+    figure = new_figure(11, 6.5)
+    axes = figure.subplots(2, 3, sharex=True)
+    for ax, (key, name) in zip(axes.flat, LOSSES.items(), strict=True):
+        ax.plot(*epoch_means(metrics, schedule, key), "o-", color=FIRST_COLOUR, label="training")
+        if validated:
+            points = epoch_means(metrics, schedule, f"val_{key}")
+            ax.plot(*points, "s--", color=SECOND_COLOUR, label="validation")
+        for last, before, after in switches:
+            # The point of an epoch stands for the whole of it, so it reaches half to each side.
+            ax.axvline(
+                (last + 1) / schedule.iters_per_epoch + 0.5,
+                color=QUIET_COLOUR,
+                linestyle=":",
+                label=f"stage switch (FREEZE_AT {before} to {after})",
+            )
+        for line in ax.lines:
+            line.set_markersize(4)
+        ax.set_title(name, fontsize=12)
+        ax.set_ylim(bottom=0)
+        ax.grid(alpha=0.3)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for ax in axes[1]:
+        ax.set_xlabel("epoch")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("loss")
+
+    done = max(trained) + 1
+    length = f"{schedule.epochs} epochs of {schedule.iters_per_epoch:,} iterations"
+    if done < schedule.max_iter:
+        length = f"unfinished: {done:,} of {schedule.max_iter:,} iterations, {length}"
+    figure.suptitle(
+        f"Losses of {run}, mean over each epoch ({length})"
+        + ("" if validated else "\nno validation losses in metrics.json"),
+        fontsize=13,
+    )
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=max(1, len(labels)), frameon=False
+    )
+    return figure

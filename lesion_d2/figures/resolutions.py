@@ -1,0 +1,78 @@
+"""The sizes of the original images, and which of them the resize rule shrinks."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
+
+# The seed experiment resizes images with more pixels than this to a quarter of each side.
+RULE_PIXELS = 700 * 700
+LABELLED_SIZES = 4
+TICKS = (200, 300, 500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
+
+
+def resolutions_figure(sizes: Sequence[tuple[int, int]], dataset: str) -> Figure:
+    """Draw one disc for each original size, its area growing with the number of images.
+
+    Args:
+        sizes: (width, height) of each original image, in pixels; at least one.
+        dataset: the data set's name, for the title.
+    """
+    counts = Counter(sizes).most_common()
+    widths, heights = np.array([size for size, _ in counts]).T
+    images = np.array([count for _, count in counts])
+    above = widths * heights > RULE_PIXELS
+
+    figure = new_figure(9, 7)
+    ax = figure.subplots()
+    areas = 25 + 1200 * images / images.sum()
+    for chosen, colour, label in (
+        (above, SECOND_COLOUR, "more than 700 x 700 pixels"),
+        (~above, FIRST_COLOUR, "at most 700 x 700 pixels"),
+    ):
+        ax.scatter(
+            widths[chosen],
+            heights[chosen],
+            areas[chosen],
+            color=colour,
+            alpha=0.6,
+            edgecolors="black",
+            linewidths=0.5,
+            label=f"{label}: {images[chosen].sum():,} images",
+        )
+    for (width, height), count in counts[:LABELLED_SIZES]:
+        ax.annotate(
+            f"{width} x {height}: {count:,}",
+            (width, height),
+            xytext=(14, -14),
+            textcoords="offset points",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": QUIET_COLOUR},
+        )
+
+    low = min(widths.min(), heights.min(), 600) / 1.25
+    x_limits = (low, max(widths.max(), 900) * 1.4)
+    y_limits = (low, max(heights.max(), 900) * 1.4)
+    rule = np.geomspace(*x_limits, 50)
+    ax.plot(rule, RULE_PIXELS / rule, "--", color=QUIET_COLOUR, label="width x height = 490,000")
+    # On logarithmic axes the rule is a straight line and the small sizes do not crowd.
+    ax.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(FixedLocator(TICKS))
+        axis.set_major_formatter("{x:.0f}")
+        axis.set_minor_locator(NullLocator())
+    ax.set(xlabel="width of the original (pixels)", ylabel="height of the original (pixels)")
+    ax.grid(alpha=0.3)
+    # Discs of the legend would take the size of the commonest resolution.
+    legend = ax.legend(loc="upper left")
+    for handle in legend.legend_handles[:2]:
+        handle.set_sizes([60])
+    ax.set_title(
+        f"{dataset}: resolutions of the {len(sizes):,} original images, "
+        f"{len(counts)} different sizes\n(area of a disc: number of images)"
+    )
+    return figure

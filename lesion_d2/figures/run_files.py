@@ -1,0 +1,88 @@
+"""Reading a training run's folder for the figures."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from fvcore.common.config import CfgNode
+
+from lesion_d2.errors import LesionError
+
+logger = logging.getLogger(__name__)
+
+REMEDY = "name the folder of a run of tools/train.py"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How iterations map to epochs.
+
+    Attributes:
+        iters_per_epoch: iterations in an epoch.
+        max_iter: iterations in the whole run.
+    """
+
+    iters_per_epoch: int
+    max_iter: int
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in the whole run, a last partial one counted."""
+        return -(-self.max_iter // self.iters_per_epoch)
+
+    def epoch(self, iteration: int) -> int:
+        """Return the epoch, from 1, of a zero-based iteration.
+
+        What Detectron2 evaluates after training carries the iteration ``max_iter``:
+        it belongs to the last epoch.
+        """
+        return min(iteration, self.max_iter - 1) // self.iters_per_epoch + 1
+
+
+def read_schedule(run_dir: Path) -> Schedule:
+    """Return the schedule in the run's ``config.yaml``.
+
+    Raises:
+        LesionError: no such file, or no usable schedule in it.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise LesionError(f"{path}: not found; {REMEDY}")
+    try:
+        solver = CfgNode.load_yaml_with_base(str(path))["SOLVER"]
+        schedule = Schedule(int(solver["ITERS_PER_EPOCH"]), int(solver["MAX_ITER"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise LesionError(
+            f"{path}: no whole number at SOLVER.ITERS_PER_EPOCH and SOLVER.MAX_ITER; {REMEDY}"
+        ) from error
+    if schedule.iters_per_epoch < 1 or schedule.max_iter < 1:
+        raise LesionError(
+            f"{path}: SOLVER.ITERS_PER_EPOCH and SOLVER.MAX_ITER must be 1 or more; {REMEDY}"
+        )
+    return schedule
+
+
+def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
+    """Return what ``metrics.json`` holds, by iteration, in the order of iterations.
+
+    A resumed run repeats iterations: the last value written wins. A line that a crash cut short
+    is left out with a warning.
+
+    Raises:
+        LesionError: no such file, or nothing in it.
+    """
+    path = run_dir / "metrics.json"
+    if not path.is_file():
+        raise LesionError(f"{path}: not found; {REMEDY}")
+    metrics: dict[int, dict[str, float]] = {}
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                values = json.loads(line)
+                metrics.setdefault(int(values["iteration"]), {}).update(values)
+            except (KeyError, TypeError, ValueError):
+                logger.warning("%s: line %d left out, it is not complete", path, number)
+    if not metrics:
+        raise LesionError(f"{path}: holds no line yet; wait for the run's first lines")
+    return dict(sorted(metrics.items()))

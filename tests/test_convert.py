@@ -1,0 +1,445 @@
+"""The converter end to end: from folders to a data set folder."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from convert_archive import (
+    Archive,
+    all_records,
+    audit_rows,
+    encode,
+    folder_bytes,
+    lesion_pair,
+    read_split,
+)
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from lesion_d2.convert.convert import convert
+from lesion_d2.convert.split import read_manifest
+from lesion_d2.errors import LesionError
+
+REPOSITORY = Path(__file__).parents[1]
+ORIGINALS = REPOSITORY.parent / "shared" / "data" / "isic-originals"
+
+
+def make_archive(root, count=12):
+    archive = Archive(root)
+    for number in range(count):
+        large = number % 3 == 0
+        archive.add(number, height=750 if large else 61, width=1001 if large else 83)
+    return archive
+
+
+def split_ids(output):
+    return {
+        split: [image["isic_id"] for image in read_split(output, split)["images"]]
+        for split in ("train", "val", "test")
+    }
+
+
+def test_records(tmp_path):
+    archive = make_archive(tmp_path)
+    summary = convert(archive.options())
+    assert summary.exit_code == 0
+    assert summary.splits == {"train": 6, "val": 3, "test": 3}
+    assert audit_rows(archive.output) == []
+    assert split_ids(archive.output) == read_manifest(archive.output / "split.json").splits
+    records = all_records(archive.output)
+    for number in range(12):
+        image, annotation = records[f"ISIC_{number:07d}"]
+        height, width = (750, 1001) if number % 3 == 0 else (61, 83)
+        size = (188, 251) if number % 3 == 0 else (61, 83)
+        name = f"ISIC_{number:07d}.jpg"
+        assert image == {
+            "id": number, "file_name": f"images/{name}", "height": size[0], "width": size[1],
+            "isic_id": f"ISIC_{number:07d}", "original_height": height, "original_width": width,
+        }  # fmt: skip
+        assert cv2.imread(str(archive.output / "images" / name)).shape[:2] == size
+        lesion = coco_mask.decode(annotation["segmentation"])
+        assert lesion.shape == size
+        assert annotation["area"] == lesion.sum()
+        rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
+        x, y = columns[0], rows[0]
+        assert annotation["bbox"] == [x, y, columns[-1] - x + 1, rows[-1] - y + 1]
+        assert annotation["image_id"] == number
+        assert annotation["category_id"] == 1
+        assert annotation["iscrowd"] == 0
+
+
+def test_mask_that_stays_is_exact_and_image_untouched(tmp_path):
+    archive = Archive(tmp_path).add(1).add(2)
+    convert(archive.options())
+    lesion = coco_mask.decode(all_records(archive.output)["ISIC_0000002"][1]["segmentation"])
+    assert np.array_equal(lesion * 255, lesion_pair(2)[1])
+    source = archive.images / "ISIC_0000002.jpg"
+    assert (archive.output / "images" / "ISIC_0000002.jpg").samefile(source)
+
+
+def test_foreground_rule(tmp_path):
+    mask = np.zeros((60, 80), np.uint8)
+    mask[20:30, 20:30] = [0, 1, 100, 127, 128, 129, 200, 254, 255, 255]
+    archive = Archive(tmp_path).add(1, mask=mask)
+    for foreground, columns in ((255, 2), (128, 5)):
+        convert(archive.options(foreground=foreground, overwrite=True))
+        assert all_records(archive.output)["ISIC_0000001"][1]["area"] == columns * 10
+
+
+def test_polygons_give_back_all_but_holes(tmp_path):
+    mask = lesion_pair(1)[1]
+    mask[2, 2] = 255  # one pixel
+    mask[50, 3:9] = 255  # one row
+    filled = mask.copy()
+    mask[30:33, 40:43] = 0  # a hole, unless outside the lesion
+    assert filled[30:33, 40:43].all()
+    archive = Archive(tmp_path).add(1, mask=mask)
+    convert(archive.options(polygons=True))
+    image, annotation = all_records(archive.output)["ISIC_0000001"]
+    rles = coco_mask.frPyObjects(annotation["segmentation"], image["height"], image["width"])
+    assert np.array_equal(coco_mask.decode(coco_mask.merge(rles)) * 255, filled)
+    assert annotation["area"] == (mask > 0).sum()
+
+
+@pytest.mark.parametrize("polygons", [False, True])
+def test_readable_by_pycocotools_and_detectron2(polygons, tmp_path):
+    from detectron2.data.datasets import load_coco_json
+
+    archive = make_archive(tmp_path, 6)
+    convert(archive.options(polygons=polygons))
+    path = archive.output / "train.json"
+    coco = COCO(str(path))
+    dicts = load_coco_json(str(path), str(archive.output), "test_convert_train")
+    assert len(dicts) == len(coco.imgs) == len(coco.anns) == 3
+    for entry in dicts:
+        assert Path(entry["file_name"]).is_file()
+        assert len(entry["annotations"]) == 1
+        mask = coco.annToMask(coco.imgToAnns[entry["image_id"]][0])
+        assert mask.shape == (entry["height"], entry["width"])
+        assert mask.any()
+
+
+def test_byte_identical_for_workers_and_folder_order(tmp_path, monkeypatch):
+    archive = make_archive(tmp_path)
+    (archive.images / "ISIC_0000005.jpg").write_bytes(b"bad")
+    outputs = []
+    walk = os.walk
+
+    def backwards(*args, **kwargs):
+        for parent, folders, names in walk(*args, **kwargs):
+            folders.reverse()
+            yield parent, folders, sorted(names, reverse=True)
+
+    for workers, turned in ((1, False), (3, False), (1, True)):
+        if turned:
+            monkeypatch.setattr("os.walk", backwards)
+        output = tmp_path / f"out{len(outputs)}"
+        convert(archive.options(output=output, workers=workers, group=True))
+        outputs.append(folder_bytes(output))
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_moved_folder_still_reads(tmp_path):
+    archive = make_archive(tmp_path, 4)
+    convert(archive.options())
+    moved = tmp_path / "elsewhere" / "moved"
+    moved.parent.mkdir()
+    archive.output.rename(moved)
+    for image, _ in all_records(moved).values():
+        assert cv2.imread(str(moved / image["file_name"])).shape[0] == image["height"]
+
+
+@pytest.mark.parametrize("refused", [["link"], ["link", "symlink"]])
+def test_file_systems_without_links(refused, tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise PermissionError
+
+    for name in refused:
+        monkeypatch.setattr(f"os.{name}", refuse)
+    archive = Archive(tmp_path).add(1)
+    convert(archive.options())
+    image = archive.output / "images" / "ISIC_0000001.jpg"
+    assert image.is_symlink() == (refused == ["link"])
+    assert image.read_bytes() == (archive.images / "ISIC_0000001.jpg").read_bytes()
+
+
+def test_split_file_fixes_the_split(tmp_path):
+    archive = make_archive(tmp_path)
+    convert(archive.options(seed=5))
+    before = read_manifest(archive.output / "split.json")
+    archive.add(100)
+    (archive.images / "ISIC_0000003.jpg").unlink()
+    (archive.images / "ISIC_0000004.jpg").unlink()
+    (archive.masks / "ISIC_0000004_segmentation.png").unlink()
+    output = tmp_path / "again"
+    options = archive.options(output=output, split_file=archive.output / "split.json")
+    summary = convert(options)
+    after = read_manifest(output / "split.json")
+    gone = {"ISIC_0000003", "ISIC_0000004"}
+    assert after.splits == {
+        split: [isic_id for isic_id in ids if isic_id not in gone]
+        for split, ids in before.splits.items()
+    }
+    assert replace(after, splits=before.splits, fingerprint=before.fingerprint) == before
+    assert after.fingerprint != before.fingerprint
+    assert {(row["isic_id"], row["reason"], row["action"]) for row in audit_rows(output)} == {
+        ("ISIC_0000003", "mask_without_image", "excluded"),
+        ("ISIC_0000004", "missing_from_input", "excluded"),
+        ("ISIC_0000100", "not_in_split_file", "ignored"),
+    }
+    assert summary.exit_code == 2
+
+
+def textured_pair(number):
+    """Return a picture with detail of its own, and its mask."""
+    noise = np.random.default_rng(number).integers(0, 256, (192, 256, 3), np.uint8)
+    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 6), None, 0, 255, cv2.NORM_MINMAX)
+    return texture, lesion_pair(number, 192, 256)[1]
+
+
+def archive_with_duplicates(root):
+    archive = Archive(root)
+    for number in range(10):
+        image, mask = textured_pair(number)
+        archive.add(number, image, mask)
+        if number < 3:
+            archive.add(number + 100, cv2.convertScaleAbs(image, alpha=0.8, beta=20), mask)
+    return archive
+
+
+def test_near_duplicates_stay_together(tmp_path):
+    archive = archive_with_duplicates(tmp_path)
+    expected = [[f"ISIC_{n:07d}", f"ISIC_{n + 100:07d}"] for n in range(3)]
+    for seed in range(2):
+        convert(archive.options(group=True, seed=seed, overwrite=True))
+        manifest = read_manifest(archive.output / "split.json")
+        assert manifest.groups == expected
+        assert manifest.grouped
+        split_of = manifest.split_of()
+        assert all(split_of[first] == split_of[second] for first, second in expected)
+
+
+def test_without_groups(tmp_path):
+    archive = archive_with_duplicates(tmp_path)
+    assert convert(archive.options(group=False)).groups == 0
+    assert not read_manifest(archive.output / "split.json").grouped
+
+
+def test_given_splits_are_kept(tmp_path):
+    parts = {split: Archive(tmp_path / split) for split in ("train", "val", "test")}
+    for number, split in enumerate(["train", "train", "train", "val", "test", "test"]):
+        parts[split].add(number, *textured_pair(number))
+    parts["val"].add(100, *textured_pair(0))
+    for split in ("train", "test"):
+        parts[split].add(50, *textured_pair(50))
+    folders = {split: (part.images, part.masks) for split, part in parts.items()}
+    output = tmp_path / "out"
+    summary = convert(parts["train"].options(folders=folders, output=output, group=True))
+    assert split_ids(output) == {
+        "train": ["ISIC_0000000", "ISIC_0000001", "ISIC_0000002"],
+        "val": ["ISIC_0000003", "ISIC_0000100"],
+        "test": ["ISIC_0000004", "ISIC_0000005"],
+    }
+    manifest = read_manifest(output / "split.json")
+    assert (manifest.seed, manifest.test_fraction, manifest.grouped) == (None, None, False)
+    rows = [(row["isic_id"], row["reason"], row["action"]) for row in audit_rows(output)]
+    assert rows == [
+        ("ISIC_0000000", "near_duplicate_across_splits", "accepted"),
+        ("ISIC_0000050", "id_in_two_splits", "excluded"),
+        ("ISIC_0000050", "id_in_two_splits", "excluded"),
+        ("ISIC_0000100", "near_duplicate_across_splits", "accepted"),
+    ]
+    assert summary.exit_code == 2
+
+
+def test_one_folder_for_images_and_masks(tmp_path):
+    archive = make_archive(tmp_path / "both", 3)
+    (tmp_path / "both" / "odd.txt").write_text("x")
+    folders = {"all": (tmp_path / "both", tmp_path / "both")}
+    summary = convert(archive.options(folders=folders, output=tmp_path / "out"))
+    assert sum(summary.splits.values()) == 3
+    assert [row.file for row in summary.rows] == ["odd.txt"]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_strict_writes_nothing(early, tmp_path):
+    archive = make_archive(tmp_path, 4)
+    path = archive.images / "ISIC_0000002.jpg"
+    if early:
+        path.unlink()
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(LesionError, match="ISIC_0000002"):
+        convert(archive.options(strict=True))
+    assert sorted(tmp_path.iterdir()) == [archive.images, archive.masks]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("existing", [False, True])
+def test_interrupted_run_leaves_nothing(error, existing, tmp_path, monkeypatch):
+    archive = make_archive(tmp_path, 4)
+    if existing:
+        convert(archive.options())
+    before = folder_bytes(tmp_path)
+
+    def stop(*_args):
+        raise error
+
+    monkeypatch.setattr("lesion_d2.convert.convert.write_audit", stop)
+    with pytest.raises(error):
+        convert(archive.options(overwrite=True, seed=3))
+    assert folder_bytes(tmp_path) == before
+
+
+def test_killed_run_does_not_stand_in_the_way(tmp_path):
+    archive = make_archive(tmp_path, 4)
+    left = tmp_path / ".converted.partial" / "images"
+    left.mkdir(parents=True)
+    (left / "ISIC_9999999.jpg").write_bytes(b"x")
+    convert(archive.options())
+    assert len(list((archive.output / "images").iterdir())) == 4
+    assert not left.exists()
+
+
+def test_output_that_is_not_empty(tmp_path):
+    archive = make_archive(tmp_path, 4)
+    archive.output.mkdir()
+    convert(archive.options())  # an empty folder is welcome
+    with pytest.raises(LesionError, match="not empty"):
+        convert(archive.options())
+    archive.add(50)
+    assert sum(convert(archive.options(overwrite=True)).splits.values()) == 5
+
+
+@pytest.mark.parametrize("content", [["notes.txt"], ["split.json", "notes.txt"]])
+def test_overwrite_never_deletes_anything_else(content, tmp_path):
+    archive = make_archive(tmp_path, 4)
+    archive.output.mkdir()
+    for name in content:
+        (archive.output / name).write_text("mine")
+    before = folder_bytes(tmp_path)
+    with pytest.raises(LesionError, match=r"notes\.txt"):
+        convert(archive.options(overwrite=True))
+    assert folder_bytes(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_fraction": 1.5}, "test_fraction"),
+        ({"val_fraction": -0.1}, "val_fraction"),
+        ({"prescale": 0.0}, "prescale"),
+        ({"prescale": 2.0}, "prescale"),
+        ({"resize": 0}, "resize"),
+        ({"workers": 0}, "workers"),
+        ({"split_file": Path("no.json")}, r"no\.json"),
+    ],
+)
+def test_options_without_sense(changes, message, tmp_path):
+    archive = make_archive(tmp_path, 1)
+    with pytest.raises(LesionError, match=message):
+        convert(archive.options(**changes))
+    assert not archive.output.exists()
+
+
+@pytest.mark.parametrize("where", ["images/out", "."])
+def test_output_apart_from_the_input(where, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    options = Archive(tmp_path / "x").add(1).options(folders={"all": (folder, folder)})
+    with pytest.raises(LesionError, match="apart"):
+        convert(replace(options, output=tmp_path / where, overwrite=True))
+    assert folder.is_dir()
+
+
+def test_no_input(tmp_path):
+    with pytest.raises(LesionError, match="no usable pair"):
+        convert(Archive(tmp_path).options())
+    with pytest.raises(LesionError, match="missing"):
+        convert(Archive(tmp_path / "b").options(folders={"all": (tmp_path / "missing",) * 2}))
+
+
+def run_tool(*arguments):
+    return subprocess.run(
+        [sys.executable, REPOSITORY / "tools" / "convert_isic.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        check=False,
+    )
+
+
+def test_command_line(tmp_path):
+    archive = make_archive(tmp_path, 6)
+    inputs = ["--images", archive.images, "--masks", archive.masks, "--output", archive.output]
+    first = run_tool(*inputs, "--no-group", "--resize", "100", "--segmentation", "polygon")
+    assert (first.returncode, first.stderr) == (0, "")
+    summary = "6 pairs (train 3, val 1, test 2), 0 excluded, 0 notes, 0 ignored, 0 groups"
+    assert first.stdout.splitlines()[-1].startswith(summary)
+
+    again = run_tool(*inputs)
+    assert again.returncode == 1
+    assert again.stderr.count("\n") == 1
+    assert again.stderr.startswith("error: ")
+
+    (archive.images / "ISIC_0000000.jpg").unlink()
+    fewer = run_tool(*inputs, "--no-group", "--overwrite")
+    assert fewer.returncode == 2
+    assert "1 excluded" in fewer.stdout
+
+
+def test_command_line_with_given_splits(tmp_path):
+    train, test = make_archive(tmp_path / "a", 2), Archive(tmp_path / "b").add(40)
+    out = tmp_path / "out"
+    done = run_tool(
+        "--images", train.images, "--masks", train.masks, "--test-images", test.images,
+        "--test-masks", test.masks, "--output", out, "--no-group",
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert split_ids(out)["test"] == ["ISIC_0000040"]
+    half = run_tool("--test-images", test.images, "--output", tmp_path / "no")
+    assert half.returncode == 1
+    assert "--test-masks" in half.stderr
+
+
+def test_help_and_converter_do_not_import_torch():
+    code = (
+        "import sys, lesion_d2.convert.convert; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'detectron2')))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"{ORIGINALS} is not there")
+@pytest.mark.parametrize(("resize", "longest"), [("seed", 1072), ("none", 4288), (320, 320)])
+def test_real_originals(resize, longest, tmp_path):
+    folders = {
+        "all": (
+            ORIGINALS / "ISIC2018_Task1-2_Training_Input",
+            ORIGINALS / "ISIC2018_Task1_Training_GroundTruth",
+        )
+    }
+    summary = convert(
+        replace(Archive(tmp_path).options(), folders=folders, resize=resize, prescale=1.0)
+    )
+    assert summary.splits == {"train": 20, "val": 7, "test": 9}
+    assert summary.count("excluded") == 0
+    records = all_records(tmp_path / "converted")
+    assert max(max(image["height"], image["width"]) for image, _ in records.values()) == longest
+
+
+def test_png_images_that_stay_keep_their_suffix(tmp_path):
+    archive = Archive(tmp_path).add(1)
+    image, _ = lesion_pair(1)
+    (archive.images / "ISIC_0000001.jpg").unlink()
+    (archive.images / "ISIC_0000001.PNG").write_bytes(encode(image, "PNG"))
+    convert(archive.options())
+    assert all_records(archive.output)["ISIC_0000001"][0]["file_name"] == "images/ISIC_0000001.png"

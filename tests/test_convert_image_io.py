@@ -1,0 +1,146 @@
+"""Decoding and resizing: sizes, orientation, and image and mask in step."""
+
+import io
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from convert_archive import Archive, all_records, encode, exif
+from PIL import Image, ImageOps
+from pycocotools import mask as coco_mask
+
+from lesion_d2.convert.convert import convert
+from lesion_d2.convert.image_io import (
+    decode_image,
+    orient,
+    read_header,
+    resize_mask,
+    scaled_size,
+    unorient,
+)
+from lesion_d2.convert.pair import target_scale
+
+HALF = Fraction(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "prescale", "resize", "expected"),
+    [
+        ((1022, 767), HALF, "seed", (511, 384)),
+        ((1504, 1129), HALF, "seed", (752, 565)),
+        ((3024, 2016), HALF, "seed", (378, 252)),
+        ((6748, 4499), HALF, "seed", (844, 563)),
+        ((1022, 767), 1, "seed", (256, 192)),
+        ((700, 700), 1, "seed", (700, 700)),
+        ((701, 700), 1, "seed", (176, 175)),
+        ((1022, 767), 1, "none", (1022, 767)),
+        ((1022, 767), HALF, "none", (511, 384)),
+        ((1022, 767), 1, 512, (512, 385)),
+        ((767, 1022), 1, 512, (385, 512)),
+        ((400, 300), 1, 512, (400, 300)),
+        ((1022, 767), HALF, 512, (511, 384)),
+        ((6748, 4499), HALF, 1000, (1000, 667)),
+        ((1000, 10), Fraction(3, 10), "none", (300, 3)),
+    ],
+)
+def test_size_rule(size, prescale, resize, expected):
+    width, height = size
+    scale = target_scale(height, width, Fraction(prescale), resize)
+    assert scaled_size(height, width, scale) == expected[::-1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_that_of_pillow(orientation):
+    stored = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    image = Image.open(io.BytesIO(encode(stored, "PNG", exif=exif(orientation))))
+    shown = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(orient(stored, orientation), shown)
+    assert np.array_equal(unorient(shown, orientation), stored)
+
+
+@pytest.mark.parametrize("k", [2, 4, 8])
+@pytest.mark.parametrize("size", [(96, 128), (61, 83), (97, 129)])
+def test_unit_fractions_are_decoded_by_libjpeg(k, size):
+    picture = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), (0, 0), 3
+    )
+    data = encode(picture, "JPEG", quality=90, exif=exif(6))
+    header = read_header(data)
+    assert header.shown_size == size[::-1]
+    pixels, complaint = decode_image(data, header, Fraction(1, k))
+    flag = getattr(cv2, f"IMREAD_REDUCED_COLOR_{k}")
+    assert complaint == ""
+    assert np.array_equal(orient(pixels, 6), cv2.imdecode(np.frombuffer(data, np.uint8), flag))
+
+
+def area_weights(length, target):
+    """Return (target, length): how much of each pixel each larger pixel covers, rows sum to 1."""
+    step = length / target
+    low, high = np.arange(target)[:, None] * step, (np.arange(target)[:, None] + 1) * step
+    pixels = np.arange(length)[None]
+    return np.clip(np.minimum(high, pixels + 1) - np.maximum(low, pixels), 0, None) / step
+
+
+def block_mean(values, k):
+    """Average k x k blocks one by one, the last of them over repeated edges."""
+    height, width = -(-values.shape[0] // k), -(-values.shape[1] // k)
+    padded = np.pad(
+        values, ((0, height * k - len(values)), (0, width * k - values.shape[1])), "edge"
+    )
+    means = np.empty((height, width))
+    for y in range(height):
+        for x in range(width):
+            means[y, x] = padded[y * k : y * k + k, x * k : x * k + k].mean()
+    return means
+
+
+@pytest.mark.parametrize("size", [(97, 130), (100, 128), (61, 83)])
+@pytest.mark.parametrize(
+    ("scale", "k"),
+    [(HALF, 2), (HALF / 2, 4), (HALF / 4, 8), (Fraction(2, 3), 1), (Fraction(3, 10), 2)],
+)
+def test_mask_against_plain_averages(size, scale, k):
+    mask = np.zeros(size, np.uint8)
+    cv2.ellipse(mask, (size[1] // 2, size[0] // 2), (size[1] // 3, size[0] // 4), 20, 0, 360, 1, -1)
+    means = block_mean(mask.astype(float), k)
+    height, width = scaled_size(*size, scale)
+    means = area_weights(means.shape[0], height) @ means @ area_weights(means.shape[1], width).T
+    got = resize_mask(mask > 0, scale)
+    assert got.shape == (height, width)
+    clear = abs(means - 0.5) > 0.01  # nearer to a half, rounding to 8 bits may decide
+    assert np.array_equal(got[clear], means[clear] > 0.5)
+    assert clear.mean() > 0.95
+
+
+def centroid(mask):
+    return np.argwhere(mask).mean(axis=0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("size", [(767, 1022), (301, 403)])
+@pytest.mark.parametrize(
+    ("prescale", "resize"), [(0.5, "seed"), (1, "seed"), (0.5, "none"), (1, 150)]
+)
+def test_image_and_mask_stay_aligned(kind, orientation, size, prescale, resize, tmp_path):
+    height, width = size
+    mask = np.zeros(size, np.uint8)
+    box = ((width * 0.52, height * 0.47), (width * 0.5, height * 0.3), 25)
+    cv2.ellipse(mask, box, 255, -1)
+    mask[-9:, -13:] = 255  # the corner where a wrong block grid would show
+    image = np.repeat(np.where(mask > 0, 60, 200).astype(np.uint8)[..., None], 3, axis=2)
+    stored = np.ascontiguousarray(unorient(image, orientation))
+    options = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    content = encode(stored, kind, exif=exif(orientation), **options)
+    archive = Archive(tmp_path).add(1, content, mask)
+    convert(archive.options(prescale=prescale, resize=resize))
+
+    record, annotation = all_records(archive.output)["ISIC_0000001"]
+    lesion = coco_mask.decode(annotation["segmentation"]) > 0
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(archive.output / record["file_name"])))
+    assert shown.shape[:2] == lesion.shape == (record["height"], record["width"])
+    assert (record["original_height"], record["original_width"]) == size
+    dark = shown.mean(axis=2) < 138  # half covered is 130, and is lesion
+    assert abs(centroid(dark) - centroid(lesion)).max() < 0.1
+    assert (dark & lesion).sum() / (dark | lesion).sum() > 0.98

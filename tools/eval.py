@@ -1,0 +1,42 @@
+#!/usr/bin/env python
+"""Evaluate a trained checkpoint by per-image IoU, and draw the figures.
+
+Called as: tools/eval.py --eval-only --config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]
+"""
+
+import argparse
+
+from lesion_d2.command_line import add_run_arguments
+from lesion_d2.errors import run_tool
+
+EPILOG = """
+Writes metrics.json, per_image.csv, predictions.json and figures to OUTPUT_DIR/eval/DATASET/.
+
+examples:
+  the best checkpoint of a run on the test split:
+    tools/eval.py --eval-only --config-file configs/isic_mrcnn.yaml \\
+        MODEL.WEIGHTS output/isic_mrcnn/model_best.pth
+  on the validation split, counting instances from another score on:
+    tools/eval.py --eval-only --config-file configs/isic_mrcnn.yaml \\
+        MODEL.WEIGHTS output/isic_mrcnn/model_best.pth \\
+        DATASETS.TEST '("isic2018_val",)' TEST.SCORE_THRESH 0.7
+"""
+
+
+def main() -> None:
+    """Check what can be checked, then launch the processes."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_run_arguments(parser)
+    args = parser.parse_args()
+
+    from lesion_d2.engine.setup import check_run, launch_run
+    from lesion_d2.evaluation.run import evaluate_and_draw
+
+    check_run(args, training=False)
+    launch_run(evaluate_and_draw, args)
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Train the experiment of a config file, or evaluate its weights with --eval-only.
+
+Called as: tools/train_net.py --config-file configs/isic_mrcnn.yaml [KEY VALUE ...]
+"""
+
+import argparse
+
+from lesion_d2.command_line import add_run_arguments
+from lesion_d2.errors import run_tool
+
+EPILOG = """
+examples:
+  the seed experiment:
+    tools/train_net.py --config-file configs/isic_mrcnn.yaml OUTPUT_DIR output/seed
+  continue it after a stop, exactly where the last checkpoint left it:
+    tools/train_net.py --config-file configs/isic_mrcnn.yaml --resume OUTPUT_DIR output/seed
+  two processes:
+    tools/train_net.py --config-file configs/isic_mrcnn.yaml --num-gpus 2
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
+    )
+    add_run_arguments(parser)
+    return parser.parse_args()
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run one process of a training."""
+    from lesion_d2.engine.setup import setup
+    from lesion_d2.engine.trainer import LesionTrainer
+
+    cfg = setup(args)
+    trainer = LesionTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    trainer.train()
+
+
+def main() -> None:
+    """Check what can be checked, then launch the processes."""
+    args = parse_arguments()
+
+    from lesion_d2.engine.setup import check_run, launch_run
+    from lesion_d2.evaluation.run import evaluate_and_draw
+
+    check_run(args, training=not args.eval_only)
+    launch_run(evaluate_and_draw if args.eval_only else train, args)
+
+
+if __name__ == "__main__":
+    run_tool(main)
