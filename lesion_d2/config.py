@@ -1,18 +1,10 @@
 """The project's config keys, and what follows from them."""
 
-import os
-
 from detectron2.config import CfgNode, get_cfg
 
 from lesion_d2.engine.schedule import stages_from_config
 from lesion_d2.errors import LesionError
-
-
-def available_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from lesion_d2.parallel import available_cpus
 
 
 def add_lesion_config(cfg: CfgNode) -> None:

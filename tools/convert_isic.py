@@ -5,10 +5,10 @@ Called as: tools/convert_isic.py --images DIR --masks DIR --output DIR [option .
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from lesion_d2.errors import LesionError, run_tool
+from lesion_d2.parallel import available_cpus
 
 EPILOG = """
 examples:
@@ -84,7 +84,12 @@ def _parse() -> dict:
         default="rle",
         help="rle is exact (default); polygon loses holes and a little of the border",
     )
-    add("--workers", type=int, default=_cpus(), help="processes (default: the CPUs available)")
+    add(
+        "--workers",
+        type=int,
+        default=available_cpus(),
+        help="processes (default: the CPUs available)",
+    )
     add("--split-file", type=Path, metavar="FILE", help="use the split of this split.json")
     add("--no-group", dest="group", action="store_false", help="plain random split")
     add("--strict", action="store_true", help="fail, and write nothing, if a pair is unusable")
@@ -98,12 +103,6 @@ def _parse() -> dict:
 
 def _resize(text: str) -> str | int:
     return text if text in ("seed", "none") else int(text)
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _folders(options: dict) -> dict[str, tuple[Path, Path]]:

@@ -1,26 +1,19 @@
 """The whole conversion: from folders of the archives to a data set folder."""
 
-import multiprocessing
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-
-import cv2
-from tqdm import tqdm
 
 from lesion_d2.convert.archive import Pair, find_pairs
 from lesion_d2.convert.audit import AuditRow, write_audit
 from lesion_d2.convert.duplicates import find_pairs as find_duplicates
 from lesion_d2.convert.duplicates import group_pairs
 from lesion_d2.convert.output import check_output, output_folder, write_coco
-from lesion_d2.convert.pair import Outcome, PairSettings, Record, Resize, convert_pair
+from lesion_d2.convert.pair import PairSettings, Record, Resize, convert_pair
 from lesion_d2.convert.split import SPLITS, Manifest, deal, fingerprint, read_manifest
 from lesion_d2.errors import LesionError
+from lesion_d2.parallel import map_in_processes
 
 
 @dataclass(frozen=True)
@@ -124,7 +117,8 @@ def convert(options: ConvertOptions) -> Summary:
             signatures=options.group and not manifest,
         )
         records = {}
-        for outcome in _convert_all(pairs, settings, options.workers):
+        work = partial(convert_pair, settings=settings)
+        for outcome in map_in_processes(work, pairs, options.workers, "converting", "pair"):
             rows += outcome.rows
             if outcome.record:
                 records[outcome.record.isic_id] = outcome.record
@@ -221,33 +215,6 @@ def _check_strict(options: ConvertOptions, rows: list[AuditRow]) -> None:
         raise LesionError(
             f"{len(bad)} files cannot be used ({first}); mend them, or convert without --strict"
         )
-
-
-def _convert_all(pairs: list[Pair], settings: PairSettings, workers: int) -> Iterator[Outcome]:
-    """Yield the outcome of each pair, in order."""
-    work = partial(convert_pair, settings=settings)
-    bar = partial(tqdm, total=len(pairs), desc="converting", unit="pair", disable=None)
-    workers = min(workers, len(pairs))
-    if workers <= 1:
-        yield from bar(map(work, pairs))
-        return
-    # spawn, not fork: OpenCV's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as executor:
-        try:
-            yield from bar(executor.map(work, pairs, chunksize=8))
-        except BrokenProcessPool as error:
-            raise LesionError(
-                "a worker process was killed, most likely for memory; use fewer --workers"
-            ) from error
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    # The parent answers an interrupt for all.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _find_groups(

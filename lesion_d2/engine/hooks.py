@@ -1,6 +1,5 @@
 """Small training hooks: seeding, validation losses, progress bar."""
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -12,8 +11,9 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+
+from lesion_d2.parallel import progress_bar
 
 
 class SeedEachStep(HookBase):
@@ -65,7 +65,9 @@ class ValidationLosses(HookBase):
         images = 0
         with EventStorage():  # the heads' own statistics belong to training, not here
             loader = self._build_loader()
-            for batch in tqdm(loader, "validation losses", disable=not comm.is_main_process()):
+            for batch in progress_bar(
+                loader, "validation losses", disable=not comm.is_main_process()
+            ):
                 for name, loss in model(batch).items():
                     sums[name] = sums.get(name, 0.0) + float(loss) * len(batch)
                 images += len(batch)
@@ -92,12 +94,8 @@ class ProgressBar(HookBase):
         self._stack = ExitStack()
         self._stack.enter_context(logging_redirect_tqdm())
         self._bar = self._stack.enter_context(
-            tqdm(
-                desc="training",
-                total=self.trainer.max_iter,
-                initial=self.trainer.start_iter,
-                # In a log file a line now and then will do.
-                mininterval=0.5 if sys.stderr.isatty() else 30,
+            progress_bar(
+                desc="training", total=self.trainer.max_iter, initial=self.trainer.start_iter
             )
         )
 

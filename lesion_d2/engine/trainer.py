@@ -11,7 +11,6 @@ from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from lesion_d2.data.loader import (
     build_test_loader,
@@ -23,6 +22,7 @@ from lesion_d2.engine.hooks import ProgressBar, SeedEachStep, ValidationLosses
 from lesion_d2.engine.schedule import stages_from_config
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.parallel import progress_bar
 
 
 class LesionTrainer(DefaultTrainer):
@@ -109,7 +109,9 @@ class LesionTrainer(DefaultTrainer):
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
         """Build the inference loader of a data set, behind a progress bar."""
         loader = build_test_loader(cfg, dataset_name)
-        return tqdm(loader, f"inference on {dataset_name}", disable=not comm.is_main_process())
+        return progress_bar(
+            loader, f"inference on {dataset_name}", disable=not comm.is_main_process()
+        )
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> LesionEvaluator:

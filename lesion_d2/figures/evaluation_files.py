@@ -9,7 +9,13 @@ from lesion_d2.errors import LesionError
 from lesion_d2.figures.json_files import read_json
 
 REMEDY = "write the folder with tools/eval.py"
-SUMMARY_KEYS = ("dataset", "score_threshold", "mean_max_iou", "mean_max_iou_low", "mean_max_iou_high")
+SUMMARY_KEYS = (
+    "dataset",
+    "score_threshold",
+    "mean_max_iou",
+    "mean_max_iou_low",
+    "mean_max_iou_high",
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,9 @@ def read_evaluation(eval_dir: Path) -> Evaluation:
             raise LesionError(f"{summary_path}: lacks the key '{key}'; {REMEDY}")
     try:
         with open(table_path, encoding="utf-8", newline="") as stream:
-            max_iou = {int(row["image_id"]): float(row["max_iou"]) for row in csv.DictReader(stream)}
+            max_iou = {
+                int(row["image_id"]): float(row["max_iou"]) for row in csv.DictReader(stream)
+            }
     except OSError as error:
         raise LesionError(f"{table_path}: cannot be read ({error.strerror}); {REMEDY}") from error
     except (KeyError, TypeError, ValueError) as error:

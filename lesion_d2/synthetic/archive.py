@@ -1,18 +1,14 @@
 """Synthetic pictures as files, in the layout of the official ISIC 2018 Task 1 archives."""
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
+from lesion_d2.parallel import available_cpus, map_in_processes
 from lesion_d2.synthetic.picture import check_arguments, render
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"
@@ -79,18 +75,16 @@ def write_archive(
         check_arguments(seed, 0, height, width)
     try:
         _write_texts(root, seed, sizes)
-        _write_pairs(partial(_write_pair, root, seed, sizes), count, workers or _cpus())
+        work = partial(_write_pair, root, seed, sizes)
+        for _ in map_in_processes(
+            work, range(count), workers or available_cpus(), "drawing", "picture"
+        ):
+            pass
     except OSError as error:
         raise LesionError(
             f"{error.filename2 or error.filename or root}: cannot be written ({error.strerror}); "
             "free it or choose another folder"
         ) from error
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _write_texts(root: Path, seed: int, sizes: Sequence[tuple[int, int]]) -> None:
@@ -111,29 +105,6 @@ def _write_texts(root: Path, seed: int, sizes: Sequence[tuple[int, int]]) -> Non
         for name, content in (("ATTRIBUTION.txt", attribution), ("LICENSE.txt", LICENSE)):
             with atomic_write(folder / name) as stream:
                 stream.write(content)
-
-
-def _write_pairs(write: partial[None], count: int, workers: int) -> None:
-    bar = partial(tqdm, total=count, desc="drawing", unit="picture", disable=None)
-    workers = min(workers, count)
-    if workers == 1:
-        for index in bar(range(count)):
-            write(index)
-        return
-    # spawn, not fork: OpenCV's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as executor:
-        try:
-            for _ in bar(executor.map(write, range(count), chunksize=4)):
-                pass
-        finally:
-            executor.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    # The parent answers an interrupt for all.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_pair(root: Path, seed: int, sizes: Sequence[tuple[int, int]], index: int) -> None:

@@ -1,0 +1,48 @@
+# `make demo` and `make test` set everything up by themselves; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+DEMO := output/demo
+
+.PHONY: help install demo test lint clean-demo
+
+help:
+	@echo "make install     create $(VENV) with all pinned packages (PYTHON=python3.11 chooses one)"
+	@echo "make demo        the whole experiment on synthetic images, in minutes"
+	@echo "make test        format, lint, types and tests"
+	@echo "make clean-demo  remove what the demo made"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock requirements-detectron2.lock setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else "error: Python %d.%d is not supported: choose 3.10, 3.11 or 3.12 with `make PYTHON=python3.11 ...`" % v)'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -r requirements.lock
+	site=$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	&& $(BIN)/pip install --disable-pip-version-check --upgrade --no-deps --require-hashes \
+	    --only-binary=:all: --python-version 3.10 --target "$$site" -r requirements-detectron2.lock \
+	&& rm -f "$$site"/detectron2/_C.*.so
+	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install
+	$(RUN) tools/make_synthetic.py --output $(DEMO)/archive --count 240
+	$(RUN) tools/convert_isic.py --output datasets/demo --overwrite \
+	    --images $(DEMO)/archive/ISIC2018_Task1-2_Training_Input \
+	    --masks $(DEMO)/archive/ISIC2018_Task1_Training_GroundTruth
+	$(RUN) tools/train_net.py --config-file configs/demo.yaml --resume
+	$(RUN) tools/plot.py all --run $(DEMO) --dataset datasets/demo
+	$(RUN) tools/eval.py --eval-only --config-file configs/demo.yaml \
+	    MODEL.WEIGHTS $(DEMO)/model_best.pth
+
+test: install lint
+	$(RUN) -m pytest
+
+lint: install
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+clean-demo:
+	rm -rf $(DEMO) datasets/demo

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="lesion_d2",
+    version="0.1.0",
+    description="Mask R-CNN for ISIC 2018 lesion boundary segmentation, on Detectron2",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["lesion_d2", "lesion_d2.*"]),
+    python_requires=">=3.10",
+    # Detectron2 itself is not on the package index under its name: see docs/install.md.
+    install_requires=[
+        "imagehash>=4.3",
+        "matplotlib>=3.8",
+        "numpy>=2.0",
+        "opencv-python-headless>=4.10",
+        "Pillow>=10",
+        "pycocotools>=2.0.8",
+        "scipy>=1.15",
+        "tabulate",
+        "torch>=2.6",
+        "torchvision",
+        "tqdm",
+        "wrapt>=1.15",
+        # What Detectron2's Python code needs.
+        "black",
+        "cloudpickle",
+        "fvcore>=0.1.5",
+        "hydra-core>=1.1",
+        "iopath>=0.1.9,<0.1.11",
+        "omegaconf>=2.1,<2.4",
+        "packaging",
+        "setuptools<81",  # detectron2.model_zoo imports pkg_resources
+        "tensorboard",
+        "termcolor>=1.1",
+        "yacs>=0.1.8",
+    ],
+    extras_require={
+        "dev": ["hypothesis", "isic-challenge-scoring", "mypy", "pytest", "ruff"],
+    },
+)
