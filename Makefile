@@ -27,7 +27,7 @@ $(VENV)/.installed: requirements.lock requirements-detectron2.lock setup.py
 	touch $@
 
 demo: install
-	$(RUN) tools/make_synthetic.py --output $(DEMO)/archive --count 240
+	$(RUN) tools/make_synthetic.py --output $(DEMO)/archive --count 400
 	$(RUN) tools/convert_isic.py --output datasets/demo --overwrite \
 	    --images $(DEMO)/archive/ISIC2018_Task1-2_Training_Input \
 	    --masks $(DEMO)/archive/ISIC2018_Task1_Training_GroundTruth

@@ -58,6 +58,15 @@ class LesionCheckpointer(DetectionCheckpointer):
             ) from error
 
 
+def check_trained_file(weights: str) -> None:
+    """Raise a LesionError if there is no file ``weights``."""
+    if not Path(weights).is_file():
+        raise LesionError(
+            f"MODEL.WEIGHTS: {weights or '(empty)'}: no such file; give a checkpoint that "
+            "tools/train_net.py wrote, such as OUTPUT_DIR/model_best.pth"
+        )
+
+
 def load_trained(model: torch.nn.Module, weights: str) -> None:
     """Load a trained model's weights for evaluation or prediction.
 
@@ -69,11 +78,7 @@ def load_trained(model: torch.nn.Module, weights: str) -> None:
         LesionError: if there is no such file, or it lacks any of the model's parameters or has
             them in another shape (pretrained weights, or another config's).
     """
-    if not Path(weights).is_file():
-        raise LesionError(
-            f"MODEL.WEIGHTS: {weights or '(empty)'}: no such file; give a checkpoint that "
-            "tools/train_net.py wrote, such as OUTPUT_DIR/model_best.pth"
-        )
+    check_trained_file(weights)
     _CompleteCheckpointer(model).load(weights, checkpointables=[])
 
 

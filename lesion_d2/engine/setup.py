@@ -16,6 +16,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from lesion_d2.config import derive_schedule, get_lesion_cfg
 from lesion_d2.data.loader import load_members
+from lesion_d2.engine.checkpoint import check_trained_file
 from lesion_d2.errors import LesionError
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
         if names or not training:
             load_members(names, ("none",))
     if not training:
+        check_trained_file(cfg.MODEL.WEIGHTS)
         return
     if (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file():
         if not args.resume:
@@ -131,13 +133,15 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
         raise
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
+def setup(args: argparse.Namespace, subfolder: str = "") -> CfgNode:
     """Build the frozen config of a run, and set up its folder, log and seeds.
 
     Args:
         args: with ``config_file``, ``opts``, and what Detectron2's ``default_setup`` reads.
+        subfolder: of ``OUTPUT_DIR``, to work in instead.
     """
     cfg = load_config(args.config_file, args.opts)
+    cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, subfolder))
     cfg.freeze()
     # Deprecations inside Detectron2 and torch, which a user of this project can do nothing about.
     warnings.filterwarnings("ignore", module=r"(detectron2|torch|torchvision)\.")

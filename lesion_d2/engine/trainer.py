@@ -85,7 +85,8 @@ class LesionTrainer(DefaultTrainer):
                     max_to_keep=cfg.SOLVER.CHECKPOINTS_KEPT,
                 ),
                 ProgressBar(),
-                d2_hooks.PeriodicWriter(self.build_writers(), period=20),
+                # A write knows the latest value of each figure only: one for each validation at least.
+                d2_hooks.PeriodicWriter(self.build_writers(), period=min(20, period)),
             ]
         return hooks
 

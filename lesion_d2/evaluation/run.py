@@ -46,7 +46,7 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on each data set of ``cfg.DATASETS.TEST``.
 
     Writes ``metrics.json``, ``per_image.csv`` and ``predictions.json`` to
-    ``<cfg.OUTPUT_DIR>/eval/<data set>/``.
+    ``<cfg.OUTPUT_DIR>/<data set>/``.
 
     Returns:
         the content of ``metrics.json`` by data set; empty on all but the main process.
@@ -58,7 +58,7 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     load_trained(model, cfg.MODEL.WEIGHTS)
     results = {}
     for name in cfg.DATASETS.TEST:
-        folder = Path(cfg.OUTPUT_DIR) / "eval" / name
+        folder = Path(cfg.OUTPUT_DIR) / name
         summary = inference_on_dataset(
             model,
             LesionTrainer.build_test_loader(cfg, name),
@@ -87,9 +87,9 @@ def describe(metrics: dict[str, Any]) -> str:
 
 def evaluate_and_draw(args: argparse.Namespace) -> None:
     """Run one process of an evaluation; the main one draws the figures and prints the results."""
-    cfg = setup(args)
+    cfg = setup(args, "eval")  # the run's own config and log stay as they are
     results = evaluate(cfg)
     for name, metrics in results.items():
-        folder = Path(cfg.OUTPUT_DIR) / "eval" / name
+        folder = Path(cfg.OUTPUT_DIR) / name
         draw_evaluation(folder, Path(MetadataCatalog.get(name).image_root))
         print(f"{describe(metrics)}\nfiles and figures: {folder}")

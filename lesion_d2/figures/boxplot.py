@@ -68,13 +68,19 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
             "seed experiment\n(published figure; other split)",
         ],
     )
-    ax.set(xlim=(0.6, 2.8), ylim=(-0.03, 1.03), ylabel="max IoU of an image")
+    ax.set(
+        xlim=(0.6, 2.8),
+        ylim=(-0.03, 1.03),
+        ylabel="max IoU of an image",
+        xlabel="box: quartiles; line: median; diamond: mean; "
+        "whiskers: last image within 1.5 times the box",
+    )
     ax.yaxis.set_ticks(np.linspace(0, 1, 11))
     ax.grid(axis="y", alpha=0.3)
     ax.set_title(
         f"{summary['dataset']}: max IoU of {len(values):,} images, "
         f"scores of {summary['score_threshold']:g} and above\n"
         f"mean {summary['mean_max_iou']:.3f} (95 % interval {summary['mean_max_iou_low']:.3f} to "
-        f"{summary['mean_max_iou_high']:.3f}); diamond: mean"
+        f"{summary['mean_max_iou_high']:.3f})"
     )
     return figure

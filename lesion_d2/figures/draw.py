@@ -58,6 +58,29 @@ def draw_samples(
     return save_figure(figure, output or dataset_dir / "figures" / f"samples_{split}.png")
 
 
+def draw_augmentations(
+    dataset_dir: Path,
+    config_file: Path | None = None,
+    split: str = "train",
+    count: int = 2,
+    seed: int = 0,
+    output: Path | None = None,
+) -> Path:
+    """Draw what the colour augmentations do to ``count`` random images of a split.
+
+    ``config_file`` is that of a run or of an experiment; by default the project's defaults.
+    """
+    from lesion_d2.config import get_lesion_cfg
+    from lesion_d2.engine.setup import load_config
+    from lesion_d2.figures.augmentations import augment, augmentations_figure, describe_ranges
+
+    cfg = load_config(str(config_file), []) if config_file else get_lesion_cfg()
+    images = random_images(dataset_dir, split, count, seed)
+    title = f"{dataset_name(dataset_dir, split)}: colour augmentations\n{describe_ranges(cfg)}"
+    figure = augmentations_figure(augment(images, cfg, seed), title)
+    return save_figure(figure, output or dataset_dir / "figures" / "augmentations.png")
+
+
 def draw_losses(run_dir: Path, output: Path | None = None) -> Path:
     """Draw the losses by epoch of a run."""
     figure = losses_figure(read_metrics(run_dir), read_schedule(run_dir), run_dir.resolve().name)
@@ -79,24 +102,24 @@ def draw_predictions(
     seed: int = 0,
     output: Path | None = None,
 ) -> Path:
-    """Draw ``count`` predictions of an evaluation, see :func:`.predictions.choose`."""
+    """Draw ``count`` predictions of an evaluation, flipped copies of images left out.
+
+    ``which`` and ``seed`` are those of :func:`lesion_d2.figures.predictions.choose`.
+    """
     evaluation = read_evaluation(eval_dir)
     name = evaluation.summary["dataset"]
-    split = next((split for split in SPLITS if dataset_name(dataset_dir, split) == name), None)
-    if split is None:
-        raise LesionError(
-            f"{eval_dir}: is an evaluation of {name}, not of a split of {dataset_dir}; "
-            "name the converted folder it was made from"
-        )
+    split = name.rpartition("_")[2]
     lesions = {lesion.image_id: lesion for lesion in read_split(dataset_dir, split)}
-    if missing := evaluation.max_iou.keys() - lesions.keys():
+    # Ids of flipped copies lie above those of ISIC's seven digits; their files do not exist.
+    if missing := {image_id % 10**7 for image_id in evaluation.max_iou} - lesions.keys():
         raise LesionError(
-            f"{eval_dir}: image {min(missing)} is not in {dataset_dir / split}.json; "
-            "evaluate again after a new conversion"
+            f"{eval_dir}: image {min(missing)} of {name} is not in "
+            f"{dataset_dir / split}.json; name the converted folder that was evaluated"
         )
+    max_iou = {key: iou for key, iou in evaluation.max_iou.items() if key in lesions}
     instances = read_predictions(eval_dir)
-    ids = list(evaluation.max_iou)
-    chosen = choose(list(evaluation.max_iou.values()), which, count, seed)
+    ids = list(max_iou)
+    chosen = choose(list(max_iou.values()), which, count, seed)
     images = [PredictedImage(lesions[ids[i]], instances.get(ids[i], [])) for i in chosen]
     words = {"median": "nearest to the median"}.get(which, which)
     title = (
@@ -130,3 +153,23 @@ def draw_evaluation(eval_dir: Path, dataset_dir: Path) -> list[Path]:
             for which in ("random", "best", "worst")
         ),
     ]
+
+
+def draw_all(run_dir: Path, dataset_dir: Path) -> list[Path]:
+    """Draw everything that a run and its converted data set have.
+
+    Figures of the run and of the data set go to the run's ``figures``, those of each evaluation
+    on a split of the data set to that evaluation's folder.
+    """
+    figures = run_dir / "figures"
+    paths = draw_run(run_dir) + draw_dataset(dataset_dir, figures)
+    paths.append(
+        draw_augmentations(
+            dataset_dir, run_dir / "config.yaml", output=figures / "augmentations.png"
+        )
+    )
+    for split in SPLITS:
+        eval_dir = run_dir / "eval" / dataset_name(dataset_dir, split)
+        if eval_dir.is_dir():
+            paths += draw_evaluation(eval_dir, dataset_dir)
+    return paths

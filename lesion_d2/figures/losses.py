@@ -1,5 +1,7 @@
 """Each loss by epoch, training beside validation."""
 
+from itertools import pairwise
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -39,26 +41,8 @@ def epoch_means(
     return np.array(list(by_epoch), int), np.array(means, float)
 
 
-def stage_switches(metrics: dict[int, dict[str, float]]) -> list[tuple[int, int, int]]:
-    """Return (last iteration before, FREEZE_AT before, FREEZE_AT after) of each stage switch.
-
-    The training log is smoothed, so a line near the switch can lie between two stages:
-    lines without a whole number are passed over.
-    """
-    stages = [
-        (iteration, int(values["stage"]))
-        for iteration, values in sorted(metrics.items())
-        if float(values.get("stage", 0.5)).is_integer()
-    ]
-    return [
-        (iteration, before, after)
-        for (iteration, before), (_, after) in zip(stages, stages[1:], strict=False)
-        if before != after
-    ]
-
-
 def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run: str) -> Figure:
-    """Draw the six losses by epoch in a grid of 2 x 3, with a line at each stage switch.
+    """Draw the six losses by epoch in a grid of 2 x 3, with a line at each stage switch reached.
 
     Args:
         metrics: iteration -> logged values, see
@@ -73,7 +57,7 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
     if not trained:
         raise LesionError(f"{run}: metrics.json holds no total_loss; wait for the first lines")
     validated = any("val_total_loss" in values for values in metrics.values())
-    switches = stage_switches(metrics)
+    done = max(trained) + 1
 
     figure = new_figure(11, 6.5)
     axes = figure.subplots(2, 3, sharex=True)
@@ -82,26 +66,23 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
         if validated:
             points = epoch_means(metrics, schedule, f"val_{key}")
             ax.plot(*points, "s--", color=SECOND_COLOUR, label="validation")
-        for last, before, after in switches:
-            # The point of an epoch stands for the whole of it, so it reaches half to each side.
-            ax.axvline(
-                (last + 1) / schedule.iters_per_epoch + 0.5,
-                color=QUIET_COLOUR,
-                linestyle=":",
-                label=f"stage switch (FREEZE_AT {before} to {after})",
-            )
+        for (last, before), (_, after) in pairwise(schedule.stages):
+            if done > last * schedule.iters_per_epoch:
+                # An epoch's point stands for all of it: the epoch reaches half to each side.
+                label = f"stage switch (FREEZE_AT {before} to {after})"
+                ax.axvline(last + 0.5, color=QUIET_COLOUR, linestyle=":", label=label)
         for line in ax.lines:
             line.set_markersize(4)
         ax.set_title(name, fontsize=12)
         ax.set_ylim(bottom=0)
         ax.grid(alpha=0.3)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlim(0.4, schedule.epoch(done - 1) + 0.6)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for ax in axes[1]:
         ax.set_xlabel("epoch")
     for ax in axes[:, 0]:
         ax.set_ylabel("loss")
 
-    done = max(trained) + 1
     length = f"{schedule.epochs} epochs of {schedule.iters_per_epoch:,} iterations"
     if done < schedule.max_iter:
         length = f"unfinished: {done:,} of {schedule.max_iter:,} iterations, {length}"

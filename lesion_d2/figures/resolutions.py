@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
@@ -41,21 +42,22 @@ def resolutions_figure(sizes: Sequence[tuple[int, int]], dataset: str) -> Figure
             color=colour,
             alpha=0.6,
             edgecolors="black",
-            linewidths=0.5,
-            label=f"{label}: {images[chosen].sum():,} images",
         )
+        # An empty line for the legend, whose disc would else have the size of the data's.
+        ax.plot([], [], "o", color=colour, label=f"{label}: {images[chosen].sum():,} images")
     for (width, height), count in counts[:LABELLED_SIZES]:
         ax.annotate(
             f"{width} x {height}: {count:,}",
             (width, height),
-            xytext=(14, -14),
+            xytext=(22, -22),
             textcoords="offset points",
             fontsize=9,
             arrowprops={"arrowstyle": "-", "color": QUIET_COLOUR},
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )
 
     low = min(widths.min(), heights.min(), 600) / 1.25
-    x_limits = (low, max(widths.max(), 900) * 1.4)
+    x_limits = (low, max(widths.max(), 900) * 1.8)
     y_limits = (low, max(heights.max(), 900) * 1.4)
     rule = np.geomspace(*x_limits, 50)
     ax.plot(rule, RULE_PIXELS / rule, "--", color=QUIET_COLOUR, label="width x height = 490,000")
@@ -67,12 +69,9 @@ def resolutions_figure(sizes: Sequence[tuple[int, int]], dataset: str) -> Figure
         axis.set_minor_locator(NullLocator())
     ax.set(xlabel="width of the original (pixels)", ylabel="height of the original (pixels)")
     ax.grid(alpha=0.3)
-    # Discs of the legend would take the size of the commonest resolution.
-    legend = ax.legend(loc="upper left")
-    for handle in legend.legend_handles[:2]:
-        handle.set_sizes([60])
+    ax.legend(loc="upper left")
     ax.set_title(
-        f"{dataset}: resolutions of the {len(sizes):,} original images, "
-        f"{len(counts)} different sizes\n(area of a disc: number of images)"
+        f"{dataset}: resolutions of the {len(sizes):,} original images\n"
+        f"(different sizes: {len(counts):,}; area of a disc: number of images)"
     )
     return figure

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lesion_d2.errors import LesionError
 
 logger = logging.getLogger(__name__)
 
-REMEDY = "name the folder of a run of tools/train.py"
+REMEDY = "name the OUTPUT_DIR of a run of tools/train_net.py"
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,12 @@ class Schedule:
     Attributes:
         iters_per_epoch: iterations in an epoch.
         max_iter: iterations in the whole run.
+        stages: (last epoch, FREEZE_AT) of each stage; a last epoch may lie inside one.
     """
 
     iters_per_epoch: int
     max_iter: int
+    stages: tuple[tuple[float, int], ...]
 
     @property
     def epochs(self) -> int:
@@ -51,16 +54,19 @@ def read_schedule(run_dir: Path) -> Schedule:
         raise LesionError(f"{path}: not found; {REMEDY}")
     try:
         solver = CfgNode.load_yaml_with_base(str(path))["SOLVER"]
-        schedule = Schedule(int(solver["ITERS_PER_EPOCH"]), int(solver["MAX_ITER"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise LesionError(
-            f"{path}: no whole number at SOLVER.ITERS_PER_EPOCH and SOLVER.MAX_ITER; {REMEDY}"
-        ) from error
-    if schedule.iters_per_epoch < 1 or schedule.max_iter < 1:
-        raise LesionError(
-            f"{path}: SOLVER.ITERS_PER_EPOCH and SOLVER.MAX_ITER must be 1 or more; {REMEDY}"
-        )
-    return schedule
+        stages = tuple((float(last), int(freeze_at)) for last, freeze_at in solver["STAGES"])
+        return Schedule(int(solver["ITERS_PER_EPOCH"]), int(solver["MAX_ITER"]), stages)
+    except (KeyError, TypeError, ValueError, YAMLError) as error:
+        raise LesionError(f"{path}: not the config of a run ({error!r}); {REMEDY}") from error
+
+
+def _parse(line: str) -> dict[str, float] | None:
+    """Return a line of ``metrics.json``, or None when it is not one."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) and "iteration" in values else None
 
 
 def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
@@ -78,10 +84,9 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
     metrics: dict[int, dict[str, float]] = {}
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            try:
-                values = json.loads(line)
+            if values := _parse(line):
                 metrics.setdefault(int(values["iteration"]), {}).update(values)
-            except (KeyError, TypeError, ValueError):
+            else:
                 logger.warning("%s: line %d left out, it is not complete", path, number)
     if not metrics:
         raise LesionError(f"{path}: holds no line yet; wait for the run's first lines")

@@ -1,0 +1,105 @@
+"""What the colour augmentations do to an image. Unlike its neighbours it imports Detectron2."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from matplotlib.figure import Figure
+
+from lesion_d2.data.augmentation import RandomSubset, build_colour_augmentation
+from lesion_d2.figures.dataset_files import LesionImage
+from lesion_d2.figures.style import (
+    TRUTH_COLOUR,
+    draw_outline,
+    image_grid,
+    outline_legend,
+    show_image,
+)
+
+SUBSETS_SHOWN = 3
+COLUMNS = 4
+
+
+class AugmentedImage(NamedTuple):
+    """An image's panels, (title, RGB image of shape (H, W, 3), uint8) each, the original first.
+
+    ``mask`` is the lesion's, bool, shape (H, W).
+    """
+
+    panels: list[tuple[str, np.ndarray]]
+    mask: np.ndarray
+
+
+def describe_ranges(cfg: CfgNode) -> str:
+    """Return the ranges of ``cfg.INPUT.COLOUR`` in words."""
+    colour = cfg.INPUT.COLOUR
+    blur, count, side, brightness, sharpen = (
+        f"{low:g} to {high:g}"
+        for low, high in (
+            colour.BLUR_SIGMA,
+            colour.DROPOUT_COUNT,
+            colour.DROPOUT_SIDE,
+            colour.BRIGHTNESS,
+            colour.SHARPEN,
+        )
+    )
+    return (
+        f"drawn from: blur sigma {blur} pixels; {count} rectangles, sides {side} of the image's;\n"
+        f"brightness {brightness} grey levels; share of the sharpened copy {sharpen}"
+    )
+
+
+def _augment(image: np.ndarray, subset: RandomSubset) -> list[tuple[str, np.ndarray]]:
+    """Return the panels after the original: each augmentation by itself, then random subsets."""
+    panels = []
+    for augmentation in subset.augmentations:
+        words = re.sub(r"(?<!^)([A-Z])", r" \1", type(augmentation).__name__).lower()
+        aug_input = T.AugInput(image)
+        augmentation(aug_input)
+        panels.append((words.removeprefix("random "), aug_input.image))
+    for _ in range(SUBSETS_SHOWN):
+        aug_input = T.AugInput(image)
+        applied = len(subset(aug_input).transforms)
+        panels.append((f"random subset: {applied} of {len(subset.augmentations)}", aug_input.image))
+    return panels
+
+
+def augment(images: Sequence[LesionImage], cfg: CfgNode, seed: int) -> list[AugmentedImage]:
+    """Apply each augmentation of ``cfg.INPUT.COLOUR`` by itself, then random subsets of them.
+
+    Args:
+        images: at least one.
+        cfg: with the project's keys.
+        seed: for numpy's global generator, from which the augmentations draw.
+
+    Raises:
+        LesionError: an image file cannot be read.
+    """
+    subset = build_colour_augmentation(cfg)
+    np.random.seed(seed)  # noqa: NPY002
+    augmented = []
+    for lesion in images:
+        image = lesion.read_rgb()
+        panels = [(lesion.isic_id, image), *_augment(image, subset)]
+        augmented.append(AugmentedImage(panels, lesion.read_mask()))
+    return augmented
+
+
+def augmentations_figure(examples: Sequence[AugmentedImage], title: str) -> Figure:
+    """Draw the original and the variants of each image, all with the one mask.
+
+    Args:
+        examples: at least one; all with equally many panels.
+        title: of the figure; say which data set the images come from.
+    """
+    rows = -(-len(examples[0].panels) // COLUMNS)
+    figure, axes = image_grid(rows * len(examples), COLUMNS, title)
+    for example, block in zip(examples, axes.reshape(len(examples), -1), strict=True):
+        for (panel_title, image), ax in zip(example.panels, block, strict=False):
+            show_image(ax, image, panel_title)
+            draw_outline(ax, example.mask, TRUTH_COLOUR, linewidths=1)
+    outline_legend(figure, {"mask, the same in every panel": TRUTH_COLOUR})
+    return figure

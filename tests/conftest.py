@@ -1,0 +1,54 @@
+"""Fixtures: a small converted data set, configs for it, and one training run to compare with.
+
+They import what they need when they are used: tests of the converter need not wait for torch.
+"""
+
+import os
+
+import pytest
+
+from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.synthetic import write_archive
+from lesion_d2.synthetic.archive import IMAGES, MASKS
+
+# Results are compared bit by bit: on the CPU, and with one thread, here and in child processes.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def tiny_archive(tmp_path_factory):
+    """The folders of images and masks of 24 drawn pictures."""
+    root = tmp_path_factory.mktemp("archive")
+    write_archive(root, 24, sizes=[(96, 128), (72, 96)], workers=1)
+    return root / IMAGES, root / MASKS
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tiny_archive, tmp_path_factory):
+    """A converted folder of 13 / 5 / 6 pictures, registered under the name tiny.
+
+    It is the only folder of its parent, which can therefore serve as $DETECTRON2_DATASETS.
+    """
+    from lesion_d2.data.datasets import register_dataset
+
+    root = tmp_path_factory.mktemp("datasets") / "tiny"
+    convert(ConvertOptions({"all": tiny_archive}, root, group=False))
+    register_dataset("tiny", root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_cfg(tiny_root):
+    """Function (output folder, *overrides) -> config of a run on the tiny data set."""
+    from tiny import load_tiny_config
+
+    return load_tiny_config
+
+
+@pytest.fixture(scope="session")
+def straight_run(tiny_cfg, tmp_path_factory):
+    """A run of 9 iterations in 3 stages that nothing interrupted; see `tiny.TRAINING`."""
+    from tiny import TRAINING, train_run
+
+    return train_run(tiny_cfg(tmp_path_factory.mktemp("straight"), *TRAINING))

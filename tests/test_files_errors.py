@@ -1,0 +1,58 @@
+"""Atomic files and one-line errors."""
+
+import pytest
+
+from lesion_d2.errors import LesionError, run_tool
+from lesion_d2.files import atomic_write
+
+
+def test_a_text_file_is_utf8_with_plain_line_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with atomic_write(path) as stream:
+        stream.write("Läsion\n")
+        assert not path.exists()
+    assert path.read_bytes() == "Läsion\n".encode()
+
+
+def test_a_binary_file_is_written_as_it_is(tmp_path):
+    with atomic_write(tmp_path / "file.bin", "wb") as stream:
+        stream.write(b"\r\n\xff")
+    assert (tmp_path / "file.bin").read_bytes() == b"\r\n\xff"
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
+def test_a_failed_write_leaves_what_was_there(tmp_path, before, interruption):
+    path = tmp_path / "file.txt"
+    if before is not None:
+        path.write_text(before)
+    with pytest.raises(interruption), atomic_write(path) as stream:
+        stream.write("half of the new con")
+        stream.flush()
+        raise interruption
+    assert [p.read_text() for p in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def fail(error):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "stderr"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 2, 2, ""),
+        (lambda: fail(LesionError("a.jpg: empty;\n  remove it")), 1, "error: a.jpg: empty; remove it\n"),
+        (lambda: fail(KeyboardInterrupt()), 130, "interrupted\n"),
+    ],
+)  # fmt: skip
+def test_the_exit_status_and_the_line_of_a_tool(main, status, stderr, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run_tool(main)
+    assert exit_.value.code == status
+    assert capsys.readouterr().err == stderr
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_tool(lambda: 1 // 0)
