@@ -1,5 +1,7 @@
 """The project's config keys, and what follows from them."""
 
+from itertools import pairwise
+
 from detectron2.config import CfgNode, get_cfg
 
 from lesion_d2.engine.schedule import stages_from_config
@@ -69,9 +71,15 @@ def derive_schedule(cfg: CfgNode) -> None:
     """
     stages = stages_from_config(cfg)
     end = stages[-1].end
+    steps = tuple(round(share * end) for share in cfg.SOLVER.LR_DROPS)
+    if any(low >= high for low, high in pairwise((0, *steps, end))):
+        raise LesionError(
+            f"SOLVER.LR_DROPS: {cfg.SOLVER.LR_DROPS} mean drops at iterations {steps} of {end}; "
+            "give shares of the run, rising, between 0 and 1"
+        )
     derived = [
         (cfg.SOLVER, "MAX_ITER", end, 0),
-        (cfg.SOLVER, "STEPS", tuple(int(share * end) for share in cfg.SOLVER.LR_DROPS), ()),
+        (cfg.SOLVER, "STEPS", steps, ()),
         (cfg.MODEL.BACKBONE, "FREEZE_AT", min(stage.freeze_at for stage in stages), -1),
     ]
     for node, key, value, unset in derived:

@@ -11,6 +11,10 @@ class LesionError(Exception):
     """
 
 
+# What comes before the message of one in the text of a traceback.
+TRACEBACK_MARK = f"{LesionError.__module__}.{LesionError.__qualname__}: "
+
+
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a command-line tool and exit with its status.
 
@@ -20,7 +24,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
     try:
         status = main() or 0
     except LesionError as error:
-        message = " ".join(str(error).split())
+        # From another process it comes with that one's traceback.
+        message = " ".join(str(error).rpartition(TRACEBACK_MARK)[2].split())
         print(f"error: {message}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:

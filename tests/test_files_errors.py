@@ -26,10 +26,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, before, interruption):
     path = tmp_path / "file.txt"
     if before is not None:
         path.write_text(before)
-    with pytest.raises(interruption), atomic_write(path) as stream:
-        stream.write("half of the new con")
-        stream.flush()
-        raise interruption
+
+    def write():
+        with atomic_write(path) as stream:
+            stream.write("half of the new con")
+            stream.flush()
+            raise interruption
+
+    with pytest.raises(interruption):
+        write()
     assert [p.read_text() for p in tmp_path.iterdir()] == ([before] if before else [])
 
 
@@ -42,7 +47,7 @@ def fail(error):
     [
         (lambda: None, 0, ""),
         (lambda: 2, 2, ""),
-        (lambda: fail(LesionError("a.jpg: empty;\n  remove it")), 1, "error: a.jpg: empty; remove it\n"),
+        (lambda: fail(LesionError("a: empty;\n  remove it")), 1, "error: a: empty; remove it\n"),
         (lambda: fail(KeyboardInterrupt()), 130, "interrupted\n"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
@@ -62,12 +63,9 @@ def test_processes_share_each_step_of_one(processes, first, monkeypatch):
     for rank in range(processes):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
         positions = list(islice(PositionSampler(4, first), 3 * 4 // processes))
-        shares.append(
-            [positions[i : i + 4 // processes] for i in range(0, len(positions), 4 // processes)]
-        )
-    for step, parts in enumerate(zip(*shares, strict=True)):
-        start = 4 * (first + step)
-        assert [position for part in parts for position in part] == list(range(start, start + 4))  # fmt: skip
+        shares.append(np.reshape(positions, (3, 4 // processes)))
+    steps = np.concatenate(shares, axis=1)
+    np.testing.assert_array_equal(steps, 4 * first + np.arange(12).reshape(3, 4))
 
 
 @pytest.fixture
@@ -130,8 +128,10 @@ def test_flips_are_members_of_validation_but_not_of_test(split, expected, tiny_c
     assert len(set(found)) == len(found) == expected
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(0, range(15)), (5, range(0, 15, 3)),
-                                                 (4, range(0, 12, 3)), (99, range(15))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(0, range(15)), (5, range(0, 15, 3)), (4, range(0, 12, 3)), (99, range(15))],
+)
 def test_validation_losses_take_evenly_spaced_members(limit, expected, tiny_cfg, tmp_path):
     opts = ("INPUT.MEMBER_FLIPS_VAL", FLIPS, "TEST.LOSS_IMAGES", limit)
     cfg = tiny_cfg(tmp_path, *opts)

@@ -152,10 +152,14 @@ def test_a_lesion_that_vanishes_in_the_resize_leaves_no_instance(tiny_cfg, tmp_p
     mask = np.zeros((640, 640), np.uint8)
     mask[100, 100] = 1
     rle = mask_util.encode(np.asfortranarray(mask))
-    annotation = {"segmentation": rle, "bbox": [100, 100, 1, 1], "bbox_mode": 1, "category_id": 0}
     record = {
-        "file_name": str(tmp_path / "a.png"), "height": 640, "width": 640, "annotations": [annotation]
-    }  # fmt: skip
+        "file_name": str(tmp_path / "a.png"),
+        "height": 640,
+        "width": 640,
+        "annotations": [
+            {"segmentation": rle, "bbox": [100, 100, 1, 1], "bbox_mode": 1, "category_id": 0}
+        ],
+    }
     assert len(LesionMapper(tiny_cfg(tmp_path), True)(record)["instances"]) == 0
 
 

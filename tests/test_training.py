@@ -5,11 +5,15 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2.utils.events import EventStorage
 from tiny import DEMO, ROOT, TRAINING, differences, load, python, tiny_options, train_run
 
+from lesion_d2.data.loader import build_validation_loss_loader
+from lesion_d2.engine.hooks import ValidationLosses
 from lesion_d2.engine.trainer import LesionTrainer
 
 LOSSES = ("total_loss", "loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
@@ -61,6 +65,26 @@ def test_validation_does_not_change_training(straight_run, tiny_cfg, tmp_path):
     optimizers = [r.final()["trainer"]["_trainer"]["optimizer"] for r in (run, straight_run)]
     assert differences(*optimizers) == []
     assert not (run.folder / "model_best.pth").exists()
+
+
+def test_validation_losses_leave_the_model_as_it_was(tiny_cfg, tmp_path):
+    cfg = tiny_cfg(tmp_path)
+    model = LesionTrainer.build_model(cfg)
+    model.train()
+    model.backbone.bottom_up.res2.eval()  # as in a stage that freezes it
+    modes = [module.training for module in model.modules()]
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    hook = ValidationLosses(1, lambda: build_validation_loss_loader(cfg))
+    with EventStorage() as storage:
+        hook.trainer = SimpleNamespace(model=model, storage=storage, iter=0, max_iter=9)
+        hook.after_step()
+        first = dict(storage.latest())
+        hook.after_step()
+    assert set(first) == {f"val_{name}" for name in LOSSES}
+    assert storage.latest() == first
+    assert [module.training for module in model.modules()] == modes
+    assert differences(dict(model.state_dict()), state) == []
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 # Stages start at iterations 0, 3 and 6: in the first stage; with the switch next; just after it;

@@ -1,7 +1,6 @@
 """Checkpoints that survive a kill, load without running code, and remember the best model."""
 
 import logging
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +49,8 @@ class LesionCheckpointer(DetectionCheckpointer):
             )
         try:
             return super()._load_file(filename)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, UnicodeDecodeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no content"
+        except Exception as error:  # torch and pickle raise anything, depending on the damage
+            reason = str(error).strip().partition("\n")[0] or "no content"
             raise LesionError(
                 f"{filename}: not a checkpoint that can be loaded without running code ({reason}); "
                 "give a .pth file that holds tensors and plain values only"
@@ -84,7 +83,8 @@ def load_trained(model: torch.nn.Module, weights: str) -> None:
 
 class _CompleteCheckpointer(LesionCheckpointer):
     def _log_incompatible_keys(self, incompatible: Any) -> None:
-        wrong = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
+        reshaped = [key for key, *_ in incompatible.incorrect_shapes]
+        wrong = list(dict.fromkeys([*incompatible.missing_keys, *reshaped]))
         if wrong:
             raise LesionError(
                 f"MODEL.WEIGHTS: {len(wrong)} parameters of the model are missing in the file or "

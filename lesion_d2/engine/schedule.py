@@ -1,5 +1,6 @@
 """The training schedule: stages in epochs, and what they mean in iterations."""
 
+import math
 from typing import NamedTuple
 
 from detectron2.config import CfgNode
@@ -33,12 +34,14 @@ def stages_from_config(cfg: CfgNode) -> list[Stage]:
         if not isinstance(entry, (tuple, list)) or len(entry) != 2:
             raise LesionError(f"SOLVER.STAGES: {entry!r} is not a pair; {advice}")
         last_epoch, freeze_at = entry
+        if not isinstance(last_epoch, (int, float)) or not 0 < last_epoch < math.inf:
+            raise LesionError(f"SOLVER.STAGES: {last_epoch!r} is not a last epoch; {advice}")
         end = round(last_epoch * cfg.SOLVER.ITERS_PER_EPOCH)
         if end <= (stages[-1].end if stages else 0):
             raise LesionError(f"SOLVER.STAGES: the last epochs must rise, at {entry!r}; {advice}")
         if freeze_at not in range(6):
             raise LesionError(f"SOLVER.STAGES: FREEZE_AT {freeze_at!r} is not in 0..5; {advice}")
-        stages.append(Stage(end, freeze_at))
+        stages.append(Stage(end, int(freeze_at)))
     if not stages:
         raise LesionError(f"SOLVER.STAGES: empty; {advice}")
     return stages

@@ -17,7 +17,7 @@ from torch.multiprocessing import ProcessRaisedException
 from lesion_d2.config import derive_schedule, get_lesion_cfg
 from lesion_d2.data.loader import load_members
 from lesion_d2.engine.checkpoint import check_trained_file
-from lesion_d2.errors import LesionError
+from lesion_d2.errors import TRACEBACK_MARK, LesionError
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
         )
     cfg = get_lesion_cfg()
     try:
-        cfg.merge_from_file(config_file)
+        cfg.merge_from_file(config_file, allow_unsafe=False)  # else YAML tags could run code
         cfg.merge_from_list(opts)
-    except (KeyError, ValueError, AssertionError, OSError, SyntaxError) as error:
+    except Exception as error:  # YAML and yacs raise a dozen types, with no base in common
         raise LesionError(
-            f"{config_file} with overrides {' '.join(opts) or '(none)'}: {error}; keys are listed "
+            f"{config_file} with overrides {opts or '(none)'}: {error}; keys are listed "
             "in lesion_d2/config.py and in Detectron2's config reference"
         ) from error
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
@@ -65,7 +65,7 @@ def fetch_weights(weights: str) -> None:
         found = Path(PathManager.get_local_path(weights)).is_file()
         reason = "no such file"
     except Exception as error:  # a download fails in as many ways as there are networks
-        found, reason = False, str(error).strip().splitlines()[0]
+        found, reason = False, str(error).strip().partition("\n")[0] or type(error).__name__
     if not found:
         raise LesionError(
             f"MODEL.WEIGHTS: {weights}: {reason}; without a network, download the file on another "
@@ -93,9 +93,9 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
             f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of the "
             f"{world_size} processes"
         )
-    for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.VAL) if training else (cfg.DATASETS.TEST,):
-        if names or not training:
-            load_members(names, ("none",))
+    load_members(cfg.DATASETS.TRAIN if training else cfg.DATASETS.TEST, ("none",))
+    if training and cfg.DATASETS.VAL:
+        load_members(cfg.DATASETS.VAL, ("none",))
     if not training:
         check_trained_file(cfg.MODEL.WEIGHTS)
         return
@@ -126,10 +126,8 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
         )
     except ProcessRaisedException as error:
         # All that crosses the process border is the text of the traceback.
-        marker = f"{LesionError.__module__}.{LesionError.__qualname__}: "
-        for line in str(error).splitlines():
-            if line.startswith(marker):
-                raise LesionError(line.removeprefix(marker)) from error
+        if TRACEBACK_MARK in str(error):
+            raise LesionError(str(error)) from error
         raise
 
 

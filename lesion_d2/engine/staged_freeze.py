@@ -85,13 +85,11 @@ class StagedFreeze(HookBase):
         if isinstance(model, DistributedDataParallel):
             model = model.module
         blocks = [module for _, module in backbone_blocks(model)]
-        always_frozen = min(s.freeze_at for s in self._stages)
         for position, module in enumerate(blocks, start=1):
-            if position > always_frozen:
-                module.train()
-                for parameter in module.parameters():
-                    parameter.requires_grad = position > stage.freeze_at
-                    parameter.grad = None
+            module.train()
+            for parameter in module.parameters():
+                parameter.requires_grad = position > stage.freeze_at
+                parameter.grad = None
         self._frozen = blocks[: stage.freeze_at]
         self._current = stage
         # A CPU process has no device ids, which Detectron2's wrapper would otherwise fill in.

@@ -85,7 +85,7 @@ class LesionTrainer(DefaultTrainer):
                     max_to_keep=cfg.SOLVER.CHECKPOINTS_KEPT,
                 ),
                 ProgressBar(),
-                # A write knows the latest value of each figure only: one for each validation at least.
+                # It writes only the latest of each value: at least once for each validation.
                 d2_hooks.PeriodicWriter(self.build_writers(), period=min(20, period)),
             ]
         return hooks

@@ -1,0 +1,250 @@
+"""Configs, the schedule in epochs, and what a run checks before it starts."""
+
+from argparse import Namespace
+
+import pytest
+import yaml
+from detectron2.utils.file_io import PathManager
+from tiny import DEMO, ROOT, tiny_options
+
+from lesion_d2.data.datasets import register_dataset
+from lesion_d2.engine.schedule import Stage, stage_at, stages_from_config
+from lesion_d2.engine.setup import check_run, load_config
+from lesion_d2.errors import LesionError
+
+SEED = str(ROOT / "configs" / "isic_mrcnn.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.yaml")), ids=lambda path: path.stem)
+def test_every_config_loads_and_what_a_run_dumps_loads_again(path, tmp_path):
+    cfg = load_config(str(path), [])
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
+    # A colour-only experiment: nothing of Detectron2's own may move a pixel at random.
+    assert cfg.INPUT.RANDOM_FLIP == "none"
+    assert not cfg.INPUT.CROP.ENABLED
+    assert len(cfg.INPUT.MIN_SIZE_TRAIN) == 1 or path.stem.startswith("Base")
+    assert cfg.INPUT.MASK_FORMAT == "bitmask"
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    again = load_config(str(tmp_path / "config.yaml"), [])
+    assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
+
+
+def test_the_seed_experiment():
+    cfg = load_config(SEED, [])
+    assert stages_from_config(cfg) == [Stage(7500, 5), Stage(45_000, 2)]
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (45_000, ())
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 2
+    assert cfg.TEST.EVAL_PERIOD == cfg.SOLVER.CHECKPOINT_PERIOD == 1500
+    assert (
+        cfg.INPUT.MEMBER_FLIPS == cfg.INPUT.MEMBER_FLIPS_VAL == ("none", "vertical", "horizontal")
+    )
+    assert cfg.MODEL.RESNETS.DEPTH == 50
+    assert "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x" in cfg.MODEL.WEIGHTS
+
+
+def test_periods_that_are_given_stay():
+    cfg = load_config(SEED, ["TEST.EVAL_PERIOD", 7, "SOLVER.CHECKPOINT_PERIOD", 9])
+    assert (cfg.TEST.EVAL_PERIOD, cfg.SOLVER.CHECKPOINT_PERIOD) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("key", "right", "wrong"),
+    [
+        ("SOLVER.MAX_ITER", 45_000, 44_999),
+        ("SOLVER.STEPS", (22_500, 31_500), (30_000,)),
+        ("MODEL.BACKBONE.FREEZE_AT", 2, 0),
+    ],
+)
+def test_a_derived_key_is_what_it_is_derived_to(key, right, wrong):
+    drops = ["SOLVER.LR_DROPS", (0.5, 0.7)]
+    load_config(SEED, [*drops, key, right])
+    with pytest.raises(LesionError, match=key.rpartition(".")[2]):
+        load_config(SEED, [*drops, key, wrong])
+
+
+@pytest.mark.parametrize("stages", [((1.5, 5), (6, 2)), [[1.5, 5], [6, 2.0]]])
+def test_stages_may_end_within_an_epoch(stages):
+    cfg = load_config(SEED, ["SOLVER.STAGES", stages, "SOLVER.ITERS_PER_EPOCH", 10])
+    found = stages_from_config(cfg)
+    assert found == [Stage(15, 5), Stage(60, 2)]
+    assert all(type(value) is int for stage in found for value in stage)
+    assert (cfg.SOLVER.MAX_ITER, cfg.MODEL.BACKBONE.FREEZE_AT) == (60, 2)
+
+
+def test_the_fewest_frozen_modules_of_any_stage_are_built_frozen():
+    cfg = load_config(SEED, ["SOLVER.STAGES", ((1, 5), (2, 0), (3, 4))])
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
+
+
+def test_the_stage_is_a_function_of_the_iteration():
+    stages = [Stage(3, 5), Stage(5, 2), Stage(6, 4)]
+    assert [stage_at(stages, i).freeze_at for i in range(8)] == [5, 5, 5, 2, 2, 4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("STAGES", ()),
+        ("STAGES", (5, 2)),
+        ("STAGES", ((5, 5, 1), (30, 2))),
+        ("STAGES", ((5,), (30, 2))),
+        ("STAGES", (("five", 5), (30, 2))),
+        ("STAGES", ((5, "5"), (30, 2))),
+        ("STAGES", ((5, 5), (5, 2))),
+        ("STAGES", ((5, 5), (4, 2))),
+        ("STAGES", ((0, 5), (30, 2))),
+        ("STAGES", ((0.0001, 5), (30, 2))),
+        ("STAGES", ((float("inf"), 5),)),
+        ("STAGES", ((float("nan"), 5),)),
+        ("STAGES", ((5, 6), (30, 2))),
+        ("STAGES", ((5, -1), (30, 2))),
+        ("STAGES", ((5, 2.5), (30, 2))),
+        ("STAGES", 30),
+        ("ITERS_PER_EPOCH", 0),
+        ("ITERS_PER_EPOCH", -1500),
+        ("LR_DROPS", (0.9, 0.7)),
+        ("LR_DROPS", (0.7, 0.7)),
+        ("LR_DROPS", (0.0,)),
+        ("LR_DROPS", (1.0,)),
+        ("LR_DROPS", (-0.5,)),
+    ],
+)
+def test_a_wrong_schedule(key, value):
+    with pytest.raises(LesionError, match=rf"SOLVER\.{key}"):
+        load_config(SEED, [f"SOLVER.{key}", value])
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "value"], "CLIP_TYPE.*'norm'"),
+        (["SEED", "-1"], "SEED"),
+        (["SOLVER.BASE_LEARNING_RATE", "1"], "BASE_LEARNING_RATE"),
+        (["NO.SUCH.KEY", "1"], "NO"),
+        (["SOLVER.STAGES.FIRST", "1"], "SOLVER.STAGES.FIRST"),
+        (["SOLVER.BASE_LR", "fast"], "BASE_LR"),
+        (["SOLVER.MAX_ITER"], "SOLVER.MAX_ITER"),
+    ],
+)
+def test_a_wrong_override_is_named(opts, message):
+    with pytest.raises(LesionError, match=message):
+        load_config(SEED, opts)
+
+
+def test_value_clipping_is_allowed_when_it_is_off():
+    off = ["SOLVER.CLIP_GRADIENTS.ENABLED", False, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "value"]
+    assert load_config(SEED, off).SOLVER.MAX_ITER == 45_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "SOLVER: [unclosed",
+        "SOLVER:\n\tTABS: 1",
+        "- a\n- list",
+        "just text",
+        "SOLVER:\n  NO_SUCH_KEY: 1",
+        "_BASE_: nowhere.yaml",
+        "SEED: !!python/object/apply:os.mkdir [made]",
+    ],
+)
+def test_a_wrong_file_is_named_and_runs_nothing(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.yaml").write_text(content)
+    with pytest.raises(LesionError, match=r"wrong\.yaml"):
+        load_config("wrong.yaml", [])
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("config_file", ["", "nowhere.yaml", "."])
+def test_a_missing_file(config_file):
+    with pytest.raises(LesionError, match=r"--config-file.*configs/"):
+        load_config(config_file, [])
+
+
+@pytest.fixture
+def arguments(tiny_root, tmp_path):
+    """Function (*overrides, argument=...) -> the command line of a run on the tiny data set."""
+
+    def build(*opts, **changes):
+        usual = {
+            "config_file": DEMO, "opts": tiny_options(tmp_path / "run", *opts), "resume": False,
+            "num_gpus": 1, "num_machines": 1, "dist_url": "auto",
+        }  # fmt: skip
+        return Namespace(**{**usual, **changes})
+
+    return build
+
+
+def check(args, training=True):
+    check_run(args, training=training)
+
+
+def test_a_good_run_passes(arguments, tmp_path):
+    check(arguments())
+    check(arguments("DATASETS.VAL", ()))
+    check(arguments(num_gpus=2))
+    check(arguments(num_machines=2, dist_url="tcp://10.0.0.1:1"))
+    (tmp_path / "model.pth").touch()
+    for training in (True, False):
+        check(arguments("MODEL.WEIGHTS", str(tmp_path / "model.pth")), training)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten(arguments, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    with pytest.raises(LesionError, match=r"run holds a run already; pass --resume"):
+        check(arguments())
+    # Resuming needs no pretrained weights any more.
+    check(arguments("MODEL.WEIGHTS", "nowhere.pth", resume=True))
+
+
+@pytest.mark.parametrize(
+    ("opts", "changes", "message"),
+    [
+        ([], {"num_machines": 2}, "--dist-url"),
+        (["SOLVER.IMS_PER_BATCH", 3], {"num_gpus": 2}, "IMS_PER_BATCH: 3 is not a multiple"),
+        (["SOLVER.IMS_PER_BATCH", 2], {"num_machines": 3, "dist_url": "tcp://a:1"}, "3 processes"),
+        (["DATASETS.TRAIN", ("unheard_of",)], {}, "'unheard_of' is not registered"),
+        (["DATASETS.VAL", ("unheard_of",)], {}, "'unheard_of' is not registered"),
+        (["DATASETS.VAL", ("unconverted_val",)], {}, r"val\.json.*tools/convert_isic\.py"),
+        (["DATASETS.TRAIN", ()], {}, "DATASETS"),
+        (["MODEL.WEIGHTS", "nowhere.pth"], {}, "MODEL.WEIGHTS: nowhere.pth: no such file"),
+        (["MODEL.WEIGHTS", "nowhere.pth"], {"resume": True}, "no such file"),
+    ],
+)
+def test_what_would_fail_later_fails_first(opts, changes, message, arguments, tmp_path):
+    register_dataset("unconverted", tmp_path / "unconverted")
+    with pytest.raises(LesionError, match=message):
+        check(arguments(*opts, **changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("DATASETS.TEST", ("unheard_of",)),
+        ("DATASETS.TEST", ()),
+        ("MODEL.WEIGHTS", "nowhere.pth"),
+        ("MODEL.WEIGHTS", ""),
+    ],
+)
+def test_an_evaluation_checks_its_data_and_weights(key, value, arguments, tmp_path):
+    (tmp_path / "model.pth").touch()
+    weights = ("MODEL.WEIGHTS", str(tmp_path / "model.pth"))
+    with pytest.raises(LesionError, match=key.partition(".")[0]):
+        check(arguments(*weights, key, value), training=False)
+
+
+@pytest.mark.parametrize("error", [OSError("[Errno -2] no such host\nmore"), TimeoutError()])
+def test_weights_that_cannot_be_downloaded(error, arguments, monkeypatch):
+    get_local_path = PathManager.get_local_path
+
+    def fail(path, *rest, **options):
+        if path.startswith("detectron2://"):
+            raise error
+        return get_local_path(path, *rest, **options)
+
+    monkeypatch.setattr(PathManager, "get_local_path", fail)
+    with pytest.raises(LesionError, match=r"detectron2://.*without a network.*MODEL\.WEIGHTS"):
+        check(arguments("MODEL.WEIGHTS", load_config(SEED, []).MODEL.WEIGHTS))

@@ -1,0 +1,232 @@
+"""Per-image maximum IoU."""
+
+import csv
+import json
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+import torch
+from detectron2.engine import launch
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesion_d2.data.members import with_flips
+from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+
+SIZE = (24, 32)
+
+
+def rle(mask):
+    return mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+
+def member(mask, number=0):
+    return {
+        "image_id": number, "isic_id": f"ISIC_{number:07d}", "file_name": f"{number}.jpg",
+        "height": mask.shape[0], "width": mask.shape[1],
+        "annotations": [{"segmentation": rle(mask), "category_id": 0}],
+    }  # fmt: skip
+
+
+def output(masks, scores):
+    instances = Instances(SIZE)
+    instances.scores = torch.tensor(scores, dtype=torch.float32)
+    instances.pred_masks = torch.from_numpy(np.array(masks).reshape(-1, *SIZE).astype(bool))
+    return {"instances": instances}
+
+
+def blob(rng):
+    """A random disc."""
+    row, column = np.mgrid[: SIZE[0], : SIZE[1]]
+    centre, radius = rng.uniform((6, 8), (18, 24)), rng.uniform(2, 10)
+    return np.hypot(row - centre[0], column - centre[1]) < radius
+
+
+def slow_iou(left, right):
+    union = np.logical_or(left, right).sum()
+    return np.logical_and(left, right).sum() / union if union else 0.0
+
+
+def random_images(count, seed=0):
+    """Return (member, output) pairs with 0 to 4 instances each."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for number in range(count):
+        found = int(rng.integers(5))
+        masks = [blob(rng) for _ in range(found)]
+        images.append((member(blob(rng), number), output(masks, rng.uniform(size=found))))
+    return images
+
+
+def evaluate(images, threshold=0.5, folder=None, batch=1):
+    evaluator = LesionEvaluator(threshold, folder)
+    for start in range(0, len(images), batch):
+        evaluator.process(*zip(*images[start : start + batch], strict=True))
+    return evaluator.evaluate()["lesion"]
+
+
+def rows(folder):
+    with open(folder / "per_image.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+@settings(max_examples=40, deadline=None)
+def test_scores_are_those_of_dense_masks(seed, threshold):
+    images = random_images(6, seed)
+    best, top, found = [], [], []
+    for image, out in images:
+        truth = mask_util.decode(image["annotations"][0]["segmentation"])
+        # Detectron2's scores are of single precision.
+        kept = [
+            (float(score), slow_iou(mask.numpy(), truth))
+            for score, mask in zip(
+                out["instances"].scores, out["instances"].pred_masks, strict=True
+            )
+            if score >= np.float32(threshold)
+        ]
+        best.append(max((iou for _, iou in kept), default=0))
+        top.append(max(kept)[1] if kept else 0)
+        found.append(len(kept))
+    summary = evaluate(images, threshold)
+    assert summary["mean_max_iou"] == pytest.approx(np.mean(best))
+    assert summary["median_max_iou"] == pytest.approx(np.median(best))
+    assert summary["mean_top1_iou"] == pytest.approx(np.mean(top))
+    assert summary["misses"] == found.count(0)
+    assert summary["below_065"] == sum(iou < 0.65 for iou in best)
+    assert summary["num_images"] == 6
+    assert summary["score_threshold"] == threshold
+
+
+@pytest.fixture
+def halves():
+    """A lesion, and masks of which one is it, one its left half."""
+    truth = np.zeros(SIZE, bool)
+    truth[4:12, 8:24] = True
+    left = truth.copy()
+    left[:, 16:] = False
+    return truth, left
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.3])
+def test_the_threshold_itself_counts(threshold, halves, tmp_path):
+    truth, left = halves
+    scores = torch.tensor([threshold, threshold]).float()
+    scores[1] = torch.nextafter(scores[1], torch.tensor(0.0))
+    evaluate([(member(truth), output([left, truth], scores.tolist()))], threshold, tmp_path)
+    (row,) = rows(tmp_path)
+    assert row["num_instances"] == "1"
+    assert float(row["max_iou"]) == 0.5
+
+
+def test_the_best_instance_need_not_be_the_top_one(halves, tmp_path):
+    truth, left = halves
+    images = [(member(truth), output([truth, left], [0.6, 0.9]))]
+    summary = evaluate(images, 0.5, tmp_path)
+    assert (summary["mean_max_iou"], summary["mean_top1_iou"]) == (1.0, 0.5)
+    (row,) = rows(tmp_path)
+    assert (float(row["max_iou"]), float(row["top1_iou"])) == (1.0, 0.5)
+    assert float(row["top_score"]) == np.float32(0.9)
+
+
+def test_nothing_found_is_zero(halves, tmp_path):
+    truth, _ = halves
+    images = [(member(truth), output([], []))]
+    assert evaluate(images, 0.5, tmp_path)["misses"] == 1
+    (row,) = rows(tmp_path)
+    assert [float(row[key]) for key in ("max_iou", "num_instances", "top_score", "top1_iou")] == [
+        0
+    ] * 4
+
+
+def test_an_empty_mask_is_an_instance_of_no_overlap(halves):
+    truth, _ = halves
+    summary = evaluate([(member(truth), output([np.zeros(SIZE, bool)], [0.9]))])
+    assert (summary["mean_max_iou"], summary["misses"]) == (0, 0)
+
+
+@pytest.mark.parametrize("flip", ["vertical", "horizontal"])
+def test_a_flipped_member_has_a_flipped_truth(flip):
+    rng = np.random.default_rng(4)
+    mask = blob(rng)
+    (flipped,) = with_flips([member(mask)], [flip])
+    turned = mask[::-1] if flip == "vertical" else mask[:, ::-1]
+    assert evaluate([(flipped, output([turned], [0.9]))])["mean_max_iou"] == 1
+    assert evaluate([(flipped, output([mask], [0.9]))])["mean_max_iou"] < 1
+
+
+def test_the_files(tmp_path):
+    images = random_images(9)
+    summary = evaluate(images[::-1], 0.3, tmp_path)
+    header, *_ = (tmp_path / "per_image.csv").read_text().splitlines()
+    assert header == "image_id,isic_id,max_iou,num_instances,top_score,top1_iou"
+    table = rows(tmp_path)
+    assert [int(row["image_id"]) for row in table] == list(range(9))
+    assert [row["isic_id"] for row in table] == [f"ISIC_{number:07d}" for number in range(9)]
+    assert np.mean([float(row["max_iou"]) for row in table]) == summary["mean_max_iou"]
+
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    assert len(predictions) == sum(int(row["num_instances"]) for row in table) > 5
+    for item in predictions:
+        assert set(item) == {
+            "image_id", "isic_id", "category_id", "score", "iou", "bbox", "segmentation"
+        }  # fmt: skip
+        image, out = images[item["image_id"]]
+        assert (item["isic_id"], item["category_id"]) == (image["isic_id"], 1)
+        position = out["instances"].scores.tolist().index(item["score"])
+        mask = mask_util.decode(item["segmentation"]).astype(bool)
+        np.testing.assert_array_equal(mask, out["instances"].pred_masks[position])
+        truth = mask_util.decode(image["annotations"][0]["segmentation"])
+        assert item["iou"] == pytest.approx(slow_iou(mask, truth))
+        lines, columns = np.nonzero(mask)
+        left, top = columns.min(), lines.min()
+        assert item["bbox"] == [left, top, columns.max() + 1 - left, lines.max() + 1 - top]
+    order = [(item["image_id"], -item["score"]) for item in predictions]
+    assert order == sorted(order)
+
+
+def test_batches_do_not_matter():
+    assert evaluate(random_images(9), batch=4) == evaluate(random_images(9), batch=1)
+
+
+def test_reset_forgets():
+    evaluator = LesionEvaluator(0.5)
+    for _ in range(2):
+        evaluator.reset()
+        evaluator.process(*zip(*random_images(3), strict=True))
+    assert evaluator.evaluate()["lesion"]["num_images"] == 3
+
+
+def test_no_image_at_all():
+    with pytest.raises(LesionError, match="no image"):
+        LesionEvaluator(0.5).evaluate()
+
+
+def test_an_image_that_comes_twice():
+    images = random_images(3)
+    with pytest.raises(LesionError, match="twice"):
+        evaluate([*images, images[1]])
+
+
+def evaluate_share(folder):
+    """Evaluate every second image in each of two processes."""
+    evaluator = LesionEvaluator(0.3, folder)
+    for image, out in random_images(9)[comm.get_rank() :: 2]:
+        evaluator.process([image], [out])
+    (folder / f"rank{comm.get_rank()}.json").write_text(json.dumps(evaluator.evaluate()))
+
+
+def test_two_processes_equal_one_to_the_digit(tmp_path):
+    evaluate(random_images(9), 0.3, tmp_path / "one")
+    two = tmp_path / "two"
+    two.mkdir()
+    launch(evaluate_share, 2, dist_url="auto", args=(two,))
+    expected = {"lesion": evaluate(random_images(9), 0.3)}
+    assert json.loads((two / "rank0.json").read_text()) == expected
+    assert json.loads((two / "rank1.json").read_text()) is None
+    for name in ("per_image.csv", "predictions.json"):
+        assert (two / name).read_bytes() == (tmp_path / "one" / name).read_bytes()

@@ -1,0 +1,108 @@
+"""Training in two processes over gloo, on the CPU."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from tiny import DEMO, differences, load, load_tool, tiny_options
+from torch.utils.data import DataLoader
+
+from lesion_d2.engine.setup import launch_run
+from lesion_d2.engine.trainer import LesionTrainer
+from lesion_d2.errors import LesionError, run_tool
+
+STAGES = ((1, 5), (2, 2), (3, 4))
+
+
+class KeepWeights(HookBase):
+    """Writes this process's parameters before training and at the end of each epoch."""
+
+    def before_train(self):
+        self._write("start")
+
+    def after_step(self):
+        if self.trainer.iter % 2:
+            self._write(f"epoch{self.trainer.iter // 2}")
+
+    def _write(self, name):
+        model = self.trainer.checkpointer.model  # the one that is never wrapped
+        parameters = dict(model.named_parameters())
+        path = Path(self.trainer.cfg.OUTPUT_DIR, f"{name}_{comm.get_rank()}.pth")
+        torch.save({key: value.detach().clone() for key, value in parameters.items()}, path)
+
+
+def train_and_keep_weights(args):
+    """What each process of tools/train_net.py runs, with one more hook."""
+    build_hooks = LesionTrainer.build_hooks
+    LesionTrainer.build_hooks = lambda trainer: [*build_hooks(trainer), KeepWeights()]
+    load_tool("train_net").train(args)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_root, tmp_path_factory):
+    """The folder of a run of three stages that tools/train_net.py --num-gpus 2 made."""
+    folder = tmp_path_factory.mktemp("two")
+    opts = ("SOLVER.ITERS_PER_EPOCH", 2, "SOLVER.STAGES", STAGES, "SOLVER.WARMUP_ITERS", 0,
+            "SOLVER.CHECKPOINTS_KEPT", 9)  # fmt: skip
+    options = [str(item) for item in tiny_options(folder, *opts)]
+    tool = load_tool("train_net")
+    tool.train = train_and_keep_weights
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(tiny_root.parent))
+        patch.setattr(
+            "sys.argv", ["train_net.py", "--config-file", DEMO, "--num-gpus", "2", *options]
+        )
+        tool.main()
+    return folder
+
+
+def test_both_processes_hold_equal_weights_in_every_stage(folder):
+    for name in ("epoch0", "epoch1", "epoch2"):
+        left, right = (load(folder / f"{name}_{rank}.pth") for rank in (0, 1))
+        assert left
+        assert differences(left, right) == []
+    last = load(folder / "epoch2_0.pth")
+    final = load(folder / "model_final.pth")["model"]
+    assert differences(last, {key: final[key] for key in last}) == []
+
+
+def test_each_stage_moves_what_it_trains_and_nothing_else(folder):
+    names = ["start_0", "epoch0_0", "epoch1_0", "epoch2_0"]
+    states = [load(folder / f"{name}.pth") for name in names]
+    for (_, freeze_at), before, after in zip(STAGES, states, states[1:], strict=False):
+        for position, block in enumerate(("stem", "res2", "res3", "res4", "res5"), start=1):
+            keys = [key for key in before if f"bottom_up.{block}." in key]
+            moved = [key for key in keys if not torch.equal(before[key], after[key])]
+            assert keys
+            assert moved == ([] if position <= freeze_at else keys)
+        heads = [key for key, value in before.items() if "heads" in key and value.dim() > 1]
+        assert not [key for key in heads if torch.equal(before[key], after[key])]
+
+
+def test_the_main_process_validates_all_images_and_writes(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    counts = [line["lesion/num_images"] for line in lines if "lesion/num_images" in line]
+    assert counts == [5, 5, 5]
+    assert sum("val_total_loss" in line for line in lines) == 3
+    assert (folder / "model_best.pth").exists()
+
+
+def refuse(_):
+    raise LesionError("ISIC_0000003.jpg: broken;\nconvert again")
+
+
+def fail_in_a_worker_of_the_second_process(args):
+    if comm.get_rank() == 1:
+        list(DataLoader([0], num_workers=1, collate_fn=refuse))
+
+
+def test_a_users_error_crosses_process_borders_as_one_line(capsys):
+    args = Namespace(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
+    with pytest.raises(SystemExit) as exit_:
+        run_tool(lambda: launch_run(fail_in_a_worker_of_the_second_process, args))
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == "error: ISIC_0000003.jpg: broken; convert again\n"
