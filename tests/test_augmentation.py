@@ -29,7 +29,7 @@ ALL = [
 BY_NAME = pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def image():
     """Coloured noise (60, 80, 3), smooth enough to look like something."""
     noise = np.random.default_rng(0).uniform(0, 255, (60, 80, 3))

@@ -65,7 +65,7 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
         [1, 2],
         [
             f"{summary['dataset']}\n{len(values):,} images, {np.sum(values == 0):,} of them at 0.0",
-            "seed experiment\n(published figure; other split)",
+            "seed experiment\n(published figure; other images)",
         ],
     )
     ax.set(
