@@ -1,6 +1,7 @@
 """The one exception type for what a user can get wrong, and how tools show it."""
 
 import sys
+import warnings
 from collections.abc import Callable
 
 
@@ -21,6 +22,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
     A :class:`LesionError` becomes one line on standard error and exit status 1;
     an interrupt becomes exit status 130. Anything else is a defect of ours and keeps its traceback.
     """
+    # Raised inside torchvision and Detectron2 when they are imported; nothing a user can mend.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     try:
         status = main() or 0
     except LesionError as error:

@@ -7,7 +7,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tiny import run_python
 
-from lesion_d2.data.datasets import register_converted, register_dataset
+from lesion_d2.data.datasets import load_split, register_converted, register_dataset
 from lesion_d2.errors import LesionError
 
 LIST_NAMES = (
@@ -84,3 +84,10 @@ def test_a_missing_json_gives_the_command(tmp_path):
     register_dataset("nowhere", tmp_path)
     with pytest.raises(LesionError, match=r"val\.json: .*`tools/convert_isic\.py .* --output"):
         DatasetCatalog.get("nowhere_val")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"images": 1}', '{"images": [{"id": 1}]}'])
+def test_a_damaged_json_is_one_error(content, tmp_path):
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(LesionError, match=r"train\.json.*convert again"):
+        load_split("damaged_train", tmp_path, "train")

@@ -31,7 +31,7 @@ def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
         one dict an image with Detectron2's standard keys and ``isic_id``.
 
     Raises:
-        LesionError: if the split's JSON is missing.
+        LesionError: if the split's JSON is missing or damaged.
     """
     json_file = root / f"{split}.json"
     if not json_file.is_file():
@@ -39,7 +39,13 @@ def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
             f"{json_file}: data set {name!r} has not been converted; create it with "
             f"`tools/convert_isic.py --images DIR --masks DIR --output {root}`"
         )
-    records = load_coco_json(str(json_file), str(root), name)
+    try:
+        records = load_coco_json(str(json_file), str(root), name)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LesionError(
+            f"{json_file}: is not the COCO file of a converted data set ({error!r}); convert again "
+            "with --overwrite"
+        ) from error
     for record in records:
         record["isic_id"] = Path(record["file_name"]).stem
     return records

@@ -119,9 +119,9 @@ def build_validation_loss_loader(cfg: CfgNode) -> DataLoader:
     """Build the loader for validation losses: as in training, but in order and unaugmented."""
     members = load_members(cfg.DATASETS.VAL, cfg.INPUT.MEMBER_FLIPS_VAL)
     limit = cfg.TEST.LOSS_IMAGES
-    if limit:
+    if 0 < limit < len(members):
         # Evenly spaced, so that every part of the split is in it.
-        members = members[:: max(1, len(members) // limit)][:limit]
+        members = [members[i * len(members) // limit] for i in range(limit)]
     return build_detection_test_loader(
         dataset=members,
         mapper=LesionMapper(cfg, False, with_instances=True),
