@@ -93,12 +93,13 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
             f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of the "
             f"{world_size} processes"
         )
-    load_members(cfg.DATASETS.TRAIN if training else cfg.DATASETS.TEST, ("none",))
-    if training and cfg.DATASETS.VAL:
-        load_members(cfg.DATASETS.VAL, ("none",))
     if not training:
+        load_members(cfg.DATASETS.TEST, ("none",))
         check_trained_file(cfg.MODEL.WEIGHTS)
         return
+    load_members(cfg.DATASETS.TRAIN, ("none",))
+    if cfg.DATASETS.VAL:
+        load_members(cfg.DATASETS.VAL, ("none",))
     if (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file():
         if not args.resume:
             raise LesionError(
