@@ -94,3 +94,18 @@ def folder_bytes(output):
         for path in sorted(output.rglob("*"))
         if path.is_file()
     }
+
+
+def make_archive(root, count=12):
+    archive = Archive(root)
+    for number in range(count):
+        large = number % 3 == 0
+        archive.add(number, height=750 if large else 61, width=1001 if large else 83)
+    return archive
+
+
+def split_ids(output):
+    return {
+        split: [image["isic_id"] for image in read_split(output, split)["images"]]
+        for split in ("train", "val", "test")
+    }

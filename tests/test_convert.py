@@ -1,8 +1,6 @@
 """The converter end to end: from folders to a data set folder."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,32 +14,17 @@ from convert_archive import (
     encode,
     folder_bytes,
     lesion_pair,
-    read_split,
+    make_archive,
+    split_ids,
 )
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from lesion_d2.convert.convert import convert
 from lesion_d2.convert.split import read_manifest
-from lesion_d2.errors import LesionError
 
 REPOSITORY = Path(__file__).parents[1]
 ORIGINALS = REPOSITORY.parent / "shared" / "data" / "isic-originals"
-
-
-def make_archive(root, count=12):
-    archive = Archive(root)
-    for number in range(count):
-        large = number % 3 == 0
-        archive.add(number, height=750 if large else 61, width=1001 if large else 83)
-    return archive
-
-
-def split_ids(output):
-    return {
-        split: [image["isic_id"] for image in read_split(output, split)["images"]]
-        for split in ("train", "val", "test")
-    }
 
 
 def test_records(tmp_path):
@@ -264,158 +247,6 @@ def test_one_folder_for_images_and_masks(tmp_path):
     summary = convert(archive.options(folders=folders, output=tmp_path / "out"))
     assert sum(summary.splits.values()) == 3
     assert [row.file for row in summary.rows] == ["odd.txt"]
-
-
-@pytest.mark.parametrize("early", [True, False])
-def test_strict_writes_nothing(early, tmp_path):
-    archive = make_archive(tmp_path, 4)
-    path = archive.images / "ISIC_0000002.jpg"
-    if early:
-        path.unlink()
-    else:
-        path.write_bytes(b"")
-    with pytest.raises(LesionError, match="ISIC_0000002"):
-        convert(archive.options(strict=True))
-    assert sorted(tmp_path.iterdir()) == [archive.images, archive.masks]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-@pytest.mark.parametrize("existing", [False, True])
-def test_interrupted_run_leaves_nothing(error, existing, tmp_path, monkeypatch):
-    archive = make_archive(tmp_path, 4)
-    if existing:
-        convert(archive.options())
-    before = folder_bytes(tmp_path)
-
-    def stop(*_args):
-        raise error
-
-    monkeypatch.setattr("lesion_d2.convert.convert.write_audit", stop)
-    with pytest.raises(error):
-        convert(archive.options(overwrite=True, seed=3))
-    assert folder_bytes(tmp_path) == before
-
-
-def test_killed_run_does_not_stand_in_the_way(tmp_path):
-    archive = make_archive(tmp_path, 4)
-    left = tmp_path / ".converted.partial" / "images"
-    left.mkdir(parents=True)
-    (left / "ISIC_9999999.jpg").write_bytes(b"x")
-    convert(archive.options())
-    assert len(list((archive.output / "images").iterdir())) == 4
-    assert not left.exists()
-
-
-def test_output_that_is_not_empty(tmp_path):
-    archive = make_archive(tmp_path, 4)
-    archive.output.mkdir()
-    convert(archive.options())  # an empty folder is welcome
-    with pytest.raises(LesionError, match="not empty"):
-        convert(archive.options())
-    archive.add(50)
-    assert sum(convert(archive.options(overwrite=True)).splits.values()) == 5
-
-
-@pytest.mark.parametrize("content", [["notes.txt"], ["split.json", "notes.txt"]])
-def test_overwrite_never_deletes_anything_else(content, tmp_path):
-    archive = make_archive(tmp_path, 4)
-    archive.output.mkdir()
-    for name in content:
-        (archive.output / name).write_text("mine")
-    before = folder_bytes(tmp_path)
-    with pytest.raises(LesionError, match=r"notes\.txt"):
-        convert(archive.options(overwrite=True))
-    assert folder_bytes(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"test_fraction": 1.5}, "test_fraction"),
-        ({"val_fraction": -0.1}, "val_fraction"),
-        ({"prescale": 0.0}, "prescale"),
-        ({"prescale": 2.0}, "prescale"),
-        ({"resize": 0}, "resize"),
-        ({"workers": 0}, "workers"),
-        ({"split_file": Path("no.json")}, r"no\.json"),
-    ],
-)
-def test_options_without_sense(changes, message, tmp_path):
-    archive = make_archive(tmp_path, 1)
-    with pytest.raises(LesionError, match=message):
-        convert(archive.options(**changes))
-    assert not archive.output.exists()
-
-
-@pytest.mark.parametrize("where", ["images/out", "."])
-def test_output_apart_from_the_input(where, tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    options = Archive(tmp_path / "x").add(1).options(folders={"all": (folder, folder)})
-    with pytest.raises(LesionError, match="apart"):
-        convert(replace(options, output=tmp_path / where, overwrite=True))
-    assert folder.is_dir()
-
-
-def test_no_input(tmp_path):
-    with pytest.raises(LesionError, match="no usable pair"):
-        convert(Archive(tmp_path).options())
-    with pytest.raises(LesionError, match="missing"):
-        convert(Archive(tmp_path / "b").options(folders={"all": (tmp_path / "missing",) * 2}))
-
-
-def run_tool(*arguments):
-    return subprocess.run(
-        [sys.executable, REPOSITORY / "tools" / "convert_isic.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        check=False,
-    )
-
-
-def test_command_line(tmp_path):
-    archive = make_archive(tmp_path, 6)
-    inputs = ["--images", archive.images, "--masks", archive.masks, "--output", archive.output]
-    first = run_tool(*inputs, "--no-group", "--resize", "100", "--segmentation", "polygon")
-    assert first.returncode == 0, first.stderr
-    summary = "6 pairs (train 3, val 1, test 2), 0 excluded, 0 notes, 0 ignored, 0 groups"
-    assert first.stdout.splitlines()[-1].startswith(summary)
-
-    again = run_tool(*inputs)
-    assert again.returncode == 1
-    assert again.stderr.count("\n") == 1
-    assert again.stderr.startswith("error: ")
-
-    (archive.images / "ISIC_0000000.jpg").unlink()
-    fewer = run_tool(*inputs, "--no-group", "--overwrite")
-    assert fewer.returncode == 2
-    assert "1 excluded" in fewer.stdout
-
-
-def test_command_line_with_given_splits(tmp_path):
-    train, test = make_archive(tmp_path / "a", 2), Archive(tmp_path / "b").add(40)
-    out = tmp_path / "out"
-    done = run_tool(
-        "--images", train.images, "--masks", train.masks, "--test-images", test.images,
-        "--test-masks", test.masks, "--output", out, "--no-group",
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert split_ids(out)["test"] == ["ISIC_0000040"]
-    half = run_tool("--test-images", test.images, "--output", tmp_path / "no")
-    assert half.returncode == 1
-    assert "--test-masks" in half.stderr
-
-
-def test_help_and_converter_do_not_import_torch():
-    code = (
-        "import sys, lesion_d2.convert.convert; "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'detectron2')))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    assert (
-        subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
-    )
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"{ORIGINALS} is not there")
