@@ -30,6 +30,13 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.INPUT.COLOUR.BRIGHTNESS = (-50.0, 50.0)  # grey levels on the HSV value channel
     cfg.INPUT.COLOUR.SHARPEN = (0.0, 0.3)  # share of the sharpened copy
 
+    # Random flips, turns, zoom and shift on top; off in the seed experiment, which is colour-only.
+    cfg.INPUT.GEOMETRY = CfgNode()
+    cfg.INPUT.GEOMETRY.ENABLED = False
+    cfg.INPUT.GEOMETRY.ROTATION = (-180.0, 180.0)  # degrees
+    cfg.INPUT.GEOMETRY.ZOOM = (0.8, 1.25)
+    cfg.INPUT.GEOMETRY.SHIFT = 0.1  # share of the image's side
+
     cfg.SEED = 0
     cfg.SOLVER.ITERS_PER_EPOCH = 1500
     # (last epoch, FREEZE_AT) of each stage.
@@ -46,6 +53,17 @@ def add_lesion_config(cfg: CfgNode) -> None:
 
     # An instance counts in the evaluation from this score on.
     cfg.TEST.SCORE_THRESH = 0.5
+    # What a prediction is made of, see lesion_d2/prediction: views that are averaged, which of the
+    # instances is submitted, and how its soft mask becomes the submitted one.
+    cfg.TEST.VIEWS = ("identity",)
+    cfg.TEST.VIEW_SCALES = (1.0,)
+    cfg.TEST.INSTANCE_CHOICE = "top_score"
+    cfg.TEST.POSTPROCESSING = ("threshold", "largest_component", "fill_holes")
+    # Folder of masks at the originals' size, named as the challenge names them, to score at that
+    # size; empty: the data set's own masks and size.
+    cfg.TEST.TRUTH_DIR = ""
+    # Model that estimates the IoU of a prediction, written by tools/tune.py; empty: none.
+    cfg.TEST.CONFIDENCE = ""
     # Images that validation losses are computed on, evenly spaced; 0 means all.
     cfg.TEST.LOSS_IMAGES = 0
 

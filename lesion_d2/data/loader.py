@@ -6,7 +6,8 @@ never stopped. Here sample number ``p`` of a run is always the same member with 
 augmentation: the sampler yields positions in the stream, and everything follows from them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lesion_d2.data.datasets import datasets_root
 from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.data.members import with_flips
+from lesion_d2.data.truth import OriginalTruth
 from lesion_d2.errors import LesionError
 
 
@@ -105,12 +107,16 @@ def build_train_loader(cfg: CfgNode) -> DataLoader:
 def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
     """Build the loader that inference reads a data set with, one image at a time.
 
-    Members of a validation set include the flips of ``cfg.INPUT.MEMBER_FLIPS_VAL``.
+    Members of a validation set include the flips of ``cfg.INPUT.MEMBER_FLIPS_VAL``, unless the
+    masks come from ``cfg.TEST.TRUTH_DIR``.
     """
+    mapper: Callable[[dict[str, Any]], dict[str, Any]] = LesionMapper(cfg, False)
     flips = cfg.INPUT.MEMBER_FLIPS_VAL if name in cfg.DATASETS.VAL else ("none",)
+    if cfg.TEST.TRUTH_DIR:
+        mapper, flips = OriginalTruth(mapper, Path(cfg.TEST.TRUTH_DIR)), ("none",)
     return build_detection_test_loader(
         dataset=load_members((name,), flips),
-        mapper=LesionMapper(cfg, False),
+        mapper=mapper,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
 

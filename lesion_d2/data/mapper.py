@@ -11,6 +11,7 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 from lesion_d2.data.augmentation import build_colour_augmentation
+from lesion_d2.data.geometry import build_geometry
 from lesion_d2.data.members import flip_transform
 from lesion_d2.errors import LesionError
 
@@ -47,8 +48,10 @@ class LesionMapper:
     def from_config(
         cls, cfg: CfgNode, is_train: bool, *, with_instances: bool | None = None
     ) -> dict[str, Any]:
-        """Colour augmentations belong to training only; ``with_instances`` defaults to it."""
+        """Random augmentations belong to training only; ``with_instances`` defaults to it."""
         augmentations = utils.build_augmentation(cfg, is_train)
+        if is_train and cfg.INPUT.GEOMETRY.ENABLED:
+            augmentations.insert(0, build_geometry(cfg))
         if is_train and cfg.INPUT.COLOUR.ENABLED:
             # Before the resize, so that a blur of a pixel means a pixel of the file.
             augmentations.insert(0, build_colour_augmentation(cfg))

@@ -60,11 +60,13 @@ def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         record: a dataset dict with ``annotations``, ``height``, ``width`` and, for a member,
-            ``flip``.
+            ``flip``; or with the mask itself as ``truth``.
 
     Raises:
         LesionError: if the record does not hold exactly one annotation.
     """
+    if "truth" in record:
+        return mask_util.encode(np.asfortranarray(record["truth"], np.uint8))
     annotations = record.get("annotations", [])
     if len(annotations) != 1:
         raise LesionError(

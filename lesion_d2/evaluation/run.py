@@ -4,23 +4,26 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
+from tabulate import tabulate
 
 from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.engine.setup import setup
 from lesion_d2.engine.trainer import LesionTrainer
-from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.evaluation.failure_detection import failure_detection
+from lesion_d2.evaluation.lesion_evaluator import METRICS, LesionEvaluator
 from lesion_d2.figures.draw import draw_evaluation
 from lesion_d2.files import atomic_write
-
-logger = logging.getLogger(__name__)
+from lesion_d2.prediction.candidates import MASK_THRESHOLD
+from lesion_d2.prediction.confidence import read_confidence
+from lesion_d2.prediction.segmenter import Segmenter
 
 
 def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
@@ -31,10 +34,16 @@ def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
     return {
         "dataset": dataset_name,
         "fingerprint": fingerprint,
+        "resolution": "original" if cfg.TEST.TRUTH_DIR else "data set",
         "weights": cfg.MODEL.WEIGHTS,
         "weights_sha256": weights_sha256,
         "seed": cfg.SEED,
         "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
+        "views": list(cfg.TEST.VIEWS),
+        "view_scales": list(cfg.TEST.VIEW_SCALES),
+        "instance_choice": cfg.TEST.INSTANCE_CHOICE,
+        "postprocessing": list(cfg.TEST.POSTPROCESSING),
+        "mask_threshold": MASK_THRESHOLD,
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
@@ -45,7 +54,7 @@ def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
 def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on each data set of ``cfg.DATASETS.TEST``.
 
-    Writes ``metrics.json``, ``per_image.csv`` and ``predictions.json`` to
+    Writes ``metrics.json``, ``per_image.csv``, ``predictions.json`` and the submitted masks to
     ``<cfg.OUTPUT_DIR>/<data set>/``.
 
     Returns:
@@ -56,16 +65,23 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     """
     model = LesionTrainer.build_model(cfg)
     load_trained(model, cfg.MODEL.WEIGHTS)
+    confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
     results = {}
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / name
-        summary = inference_on_dataset(
-            model,
-            LesionTrainer.build_test_loader(cfg, name),
-            LesionEvaluator(cfg.TEST.SCORE_THRESH, folder),
-        )
+        evaluator = LesionEvaluator(cfg.TEST.SCORE_THRESH, folder, confidence)
+        loader = LesionTrainer.build_test_loader(cfg, name)
+        summary = inference_on_dataset(Segmenter(cfg, model), loader, evaluator)
         if comm.is_main_process():
-            results[name] = {**_provenance(cfg, name), **summary["lesion"]}
+            results[name] = {
+                **_provenance(cfg, name),
+                "split_fingerprint": evaluator.split_fingerprint,
+                **summary["lesion"],
+            }
+            if confidence:
+                estimated = np.array([row.estimated_iou for row in evaluator.rows])
+                jaccard = np.array([row.jaccard for row in evaluator.rows])
+                results[name]["confidence"] = failure_detection(estimated, jaccard)
             with atomic_write(folder / "metrics.json") as stream:
                 json.dump(results[name], stream, indent=1)
                 stream.write("\n")
@@ -73,16 +89,37 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
 
 
 def describe(metrics: dict[str, Any]) -> str:
-    """Return one line that states a data set's figures and what they are figures of."""
-    n = int(metrics["num_images"])
-    return (
-        f"{metrics['dataset']}: mean max IoU {metrics['mean_max_iou']:.4f} "
-        f"(95 % interval {metrics['mean_max_iou_low']:.4f}-{metrics['mean_max_iou_high']:.4f}), "
-        f"median {metrics['median_max_iou']:.4f}, quartiles {metrics['q1_max_iou']:.4f} and "
-        f"{metrics['q3_max_iou']:.4f}, {int(metrics['misses'])} missed and "
-        f"{int(metrics['below_065'])} below 0.65 of {n} images, "
-        f"score threshold {metrics['score_threshold']}"
-    )
+    """Return a table of a data set's figures and what they are figures of."""
+    n = metrics["num_images"]
+    rows = [
+        (
+            metric.replace("_", " "),
+            *(f"{metrics[f'mean_{metric}{end}']:.4f}" for end in ("", "_low", "_high")),
+        )
+        for metric in METRICS
+    ]
+    size = "originals" if metrics["resolution"] == "original" else "data set's images"
+    views = len(metrics["views"]) * len(metrics["view_scales"])
+    lines = [
+        f"{metrics['dataset']}: {n} images at the size of the {size}, {views} view(s), split "
+        f"{metrics['split_fingerprint'][:12]}, weights {metrics['weights_sha256'][:12]}, "
+        f"seed {metrics['seed']}",
+        tabulate(rows, headers=["metric", "mean", "95 % from", "to"], disable_numparse=True),
+        f"max IoU over instances of score {metrics['score_threshold']} and above: median "
+        f"{metrics['median_max_iou']:.4f}, quartiles {metrics['q1_max_iou']:.4f} and "
+        f"{metrics['q3_max_iou']:.4f}, {metrics['misses']} missed and "
+        f"{metrics['below_065']} below 0.65",
+        f"submitted masks ({metrics['instance_choice']}; {', '.join(metrics['postprocessing'])}): "
+        f"{metrics['submitted_empty']} empty and {metrics['submitted_below_065']} "
+        f"({metrics['submitted_below_065'] / n:.1%}) with a Jaccard index below 0.65",
+    ]
+    if (confidence := metrics.get("confidence")) and confidence["auroc"] is not None:
+        lines.append(
+            f"estimated IoU: AUROC {confidence['auroc']:.3f} for finding images below 0.65, "
+            f"{confidence['caught_at_10_percent']:.0%} of them in the lowest tenth, mean absolute "
+            f"error {confidence['mean_absolute_error']:.3f}"
+        )
+    return "\n".join(lines)
 
 
 def evaluate_and_draw(args: argparse.Namespace) -> None:

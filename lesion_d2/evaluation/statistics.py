@@ -1,5 +1,7 @@
 """Summary statistics of per-image scores."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy.stats import bootstrap
 
@@ -28,28 +30,29 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def summarise(max_iou: np.ndarray, top1_iou: np.ndarray, instances: np.ndarray) -> dict[str, float]:
-    """Summarise the scores of a data set.
+def paired_interval(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean difference of two scores of the same images.
 
     Args:
-        max_iou: shape (N,), the best IoU of each image's instances, 0 where there is none.
-        top1_iou: shape (N,), the IoU of each image's instance of highest score.
-        instances: shape (N,), how many instances count in each image.
+        values: shape (N,).
+        baseline: shape (N,), of the same images in the same order.
+        seed: of the 10,000 resamples of images.
+    """
+    return mean_interval(values - baseline, seed)
+
+
+def summarise(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the mean of each column of scores and its 95 % interval.
+
+    Args:
+        scores: columns of shape (N,) by name, N at least 1.
 
     Returns:
-        means, 95 % interval, quartiles and counts, all plain floats.
+        ``mean_<name>``, ``mean_<name>_low`` and ``mean_<name>_high`` of each, plain floats.
     """
-    low, high = mean_interval(max_iou)
-    first, median, third = np.percentile(max_iou, [25, 50, 75])
-    return {
-        "mean_max_iou": float(np.mean(max_iou)),
-        "mean_max_iou_low": low,
-        "mean_max_iou_high": high,
-        "q1_max_iou": float(first),
-        "median_max_iou": float(median),
-        "q3_max_iou": float(third),
-        "mean_top1_iou": float(np.mean(top1_iou)),
-        "misses": float(np.sum(instances == 0)),
-        "below_065": float(np.sum(max_iou < FAILURE_IOU)),
-        "num_images": float(len(max_iou)),
-    }
+    summary = {}
+    for name, values in scores.items():
+        low, high = mean_interval(values)
+        summary[f"mean_{name}"] = float(np.mean(values))
+        summary[f"mean_{name}_low"], summary[f"mean_{name}_high"] = low, high
+    return summary

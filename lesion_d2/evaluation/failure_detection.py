@@ -1,0 +1,37 @@
+"""How well an estimate of the IoU finds the images that failed."""
+
+import numpy as np
+from scipy.stats import mannwhitneyu
+
+from lesion_d2.evaluation.statistics import FAILURE_IOU
+
+REVIEWED_SHARE = 0.1
+
+
+def failure_detection(estimated: np.ndarray, jaccard: np.ndarray) -> dict[str, float | None]:
+    """Compare estimates with what was reached.
+
+    Args:
+        estimated: shape (N,), the IoU expected of each image.
+        jaccard: shape (N,), the IoU reached.
+
+    Returns:
+        ``failures`` (images below 0.65), ``auroc`` (how often a failure has a lower estimate than
+        a success, ties half), ``caught_at_10_percent`` (share of the failures among the tenth of
+        all images with the lowest estimates), both None unless there are failures and successes;
+        and ``mean_absolute_error`` of the estimate.
+    """
+    failed = jaccard < FAILURE_IOU
+    failures = int(failed.sum())
+    auroc = caught = None
+    if 0 < failures < len(failed):
+        statistic = mannwhitneyu(estimated[~failed], estimated[failed]).statistic
+        auroc = float(statistic / (failures * (len(failed) - failures)))
+        reviewed = np.argsort(estimated, kind="stable")[: round(REVIEWED_SHARE * len(failed))]
+        caught = float(failed[reviewed].sum() / failures)
+    return {
+        "failures": failures,
+        "auroc": auroc,
+        "caught_at_10_percent": caught,
+        "mean_absolute_error": float(np.abs(estimated - jaccard).mean()),
+    }

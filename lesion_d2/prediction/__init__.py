@@ -1,0 +1,1 @@
+"""From a model's instances to one lesion an image: views, choice, post-processing, confidence."""

@@ -1,0 +1,109 @@
+"""What a model finds in an image, as soft masks, and the average of several views of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from detectron2.layers.mask_ops import _do_paste_mask  # the public one gives no soft masks
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Instances
+
+from lesion_d2.prediction.views import View
+
+MASK_THRESHOLD = 0.5
+# Instances of two views are one finding from this IoU on, as proposals match in Detectron2.
+MATCH_IOU = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The N instances found in one image, by falling score.
+
+    Attributes:
+        scores: float32 of shape (N,), in [0, 1].
+        masks: float32 of shape (N, H, W), the probability of lesion of each pixel.
+        agreement: float32 of shape (N,), mean IoU with the matching instance of each other view;
+            0 for a view that has none, 1 if there is one view only.
+    """
+
+    scores: torch.Tensor
+    masks: torch.Tensor
+    agreement: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: slice | torch.Tensor) -> "Candidates":
+        return Candidates(self.scores[index], self.masks[index], self.agreement[index])
+
+
+def detect(model: GeneralizedRCNN, images: Sequence[torch.Tensor], view: View) -> list[Candidates]:
+    """Run a model on one view of each image.
+
+    Args:
+        model: in evaluation mode.
+        images: of shape (C, H, W), as the model's mapper makes them.
+        view: what the model gets to see.
+
+    Returns:
+        the candidates of each image at its own H and W, turned back, on the CPU.
+    """
+    instances = model.inference(
+        [{"image": view.apply(image)} for image in images], do_postprocess=False
+    )
+    results = []
+    for image, found in zip(images, (found.to("cpu") for found in instances), strict=True):
+        height, width = image.shape[-2:]
+        masks = view.restore(_paste(found, view.turned((height, width))))
+        scores = found.scores.float()
+        results.append(Candidates(scores, masks, torch.ones_like(scores)))
+    return results
+
+
+def _paste(instances: Instances, size: tuple[int, int]) -> torch.Tensor:
+    """Return soft masks of shape (N, *size); boxes are scaled from the size the model saw."""
+    height, width = size
+    if not len(instances):
+        return torch.zeros(0, height, width)
+    boxes = instances.pred_boxes.clone()
+    boxes.scale(width / instances.image_size[1], height / instances.image_size[0])
+    # Boxes of no area paste as nothing at all.
+    corners = boxes.tensor.float()
+    corners[:, 2:] = torch.maximum(corners[:, 2:], corners[:, :2] + 1e-3)
+    masks, _ = _do_paste_mask(instances.pred_masks.float(), corners, height, width, False)
+    return masks
+
+
+def iou_matrix(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return the IoU of soft masks, thresholded, of shape (N, H, W) and (M, H, W) as (N, M)."""
+    a = (left >= MASK_THRESHOLD).flatten(1).float()
+    b = (right >= MASK_THRESHOLD).flatten(1).float()
+    shared = a @ b.T
+    return shared / (a.sum(1)[:, None] + b.sum(1) - shared).clamp(min=1)
+
+
+def merge(views: Sequence[Candidates]) -> Candidates:
+    """Average the candidates of several views of one image.
+
+    The instances of the first view that has any are the reference. Each takes from every other
+    view the instance of highest IoU, at least :data:`MATCH_IOU`; soft masks are averaged over the
+    views that have one, scores over all views.
+    """
+    first = next((view for view in views if len(view)), views[0])
+    if len(views) == 1 or not len(first):
+        return first
+    masks, scores = first.masks.clone(), first.scores.clone()
+    agreement, count = torch.zeros_like(scores), torch.ones_like(scores)
+    for view in views:
+        if view is first or not len(view):
+            continue
+        iou, match = iou_matrix(first.masks, view.masks).max(1)
+        matched = (iou >= MATCH_IOU).float()
+        masks += matched[:, None, None] * view.masks[match]
+        scores += matched * view.scores[match]
+        agreement += matched * iou
+        count += matched
+    merged = Candidates(
+        scores / len(views), masks / count[:, None, None], agreement / (len(views) - 1)
+    )
+    return merged[merged.scores.argsort(descending=True, stable=True)]

@@ -1,0 +1,98 @@
+"""An estimate of the IoU that a submitted mask will reach, from what the prediction looks like."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lesion_d2.errors import LesionError
+from lesion_d2.files import atomic_write
+from lesion_d2.prediction.lesion import Lesion
+
+FEATURES = ("score", "sharpness", "agreement", "area_share", "border_share", "candidates")
+
+
+@dataclass(frozen=True)
+class ConfidenceModel:
+    """A linear model of the Jaccard index, cut off at 0 and 1; an empty mask is estimated 0.
+
+    Attributes:
+        weights: one for each of :data:`FEATURES`, in that order.
+        intercept: the estimate where all features are 0.
+        fitted_on: what it was fitted on: data set, number of images, weights and settings.
+    """
+
+    weights: list[float]
+    intercept: float
+    fitted_on: dict[str, Any]
+
+    def __call__(self, lesion: Lesion) -> float:
+        """Estimate the Jaccard index of a prediction, in [0, 1]."""
+        if lesion.area_share == 0:
+            return 0.0
+        values = [float(getattr(lesion, name)) for name in FEATURES]
+        return float(np.clip(np.dot(self.weights, values) + self.intercept, 0, 1))
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        with atomic_write(path) as stream:
+            json.dump({"features": FEATURES, **asdict(self)}, stream, indent=1)
+            stream.write("\n")
+
+
+def confidence_from_dict(content: Any, origin: str) -> ConfidenceModel:
+    """Return the model of a parsed JSON file.
+
+    Raises:
+        LesionError: if it is not one of this version's features; ``origin`` names the file.
+    """
+    try:
+        if tuple(content["features"]) != FEATURES or len(content["weights"]) != len(FEATURES):
+            raise ValueError(f"its features are not {', '.join(FEATURES)}")
+        weights = [float(weight) for weight in content["weights"]]
+        model = ConfidenceModel(weights, float(content["intercept"]), dict(content["fitted_on"]))
+        if not np.isfinite([*weights, model.intercept]).all():
+            raise ValueError("a weight is not finite")
+    except (KeyError, TypeError, ValueError) as error:
+        raise LesionError(
+            f"{origin}: is not a confidence model ({error}); fit one with tools/tune.py"
+        ) from error
+    return model
+
+
+def read_confidence(path: str | Path) -> ConfidenceModel:
+    """Read what :meth:`ConfidenceModel.write` wrote.
+
+    Raises:
+        LesionError: if the file is missing or not such a file.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LesionError(
+            f"{path}: cannot be read ({error}); fit a confidence model with tools/tune.py"
+        ) from error
+    return confidence_from_dict(content, str(path))
+
+
+def fit_confidence(
+    features: npt.NDArray[np.float64], jaccard: npt.NDArray[np.float64], fitted_on: dict[str, Any]
+) -> ConfidenceModel:
+    """Fit by ridge regression on standardised features.
+
+    Args:
+        features: shape (N, number of :data:`FEATURES`).
+        jaccard: shape (N,), what was reached.
+        fitted_on: kept in the model.
+    """
+    mean, scale = features.mean(0), features.std(0)
+    scale[scale < 1e-9] = np.inf  # a feature that never varies gets no weight
+    standard = (features - mean) / scale
+    # One unit of ridge: nothing beside hundreds of images, but features may be collinear.
+    ridge = standard.T @ standard + np.eye(len(scale))
+    weights = np.linalg.solve(ridge, standard.T @ (jaccard - jaccard.mean())) / scale
+    intercept = jaccard.mean() - weights @ mean
+    return ConfidenceModel(weights.tolist(), float(intercept), fitted_on)

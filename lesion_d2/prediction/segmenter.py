@@ -1,0 +1,97 @@
+"""A model and all that turns its instances into one lesion an image."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Instances
+from torch import nn
+from torch.nn.functional import interpolate
+
+from lesion_d2.errors import LesionError
+from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
+from lesion_d2.prediction.choice import INSTANCE_CHOICES
+from lesion_d2.prediction.lesion import Lesion, describe_lesion
+from lesion_d2.prediction.postprocessing import Postprocessing
+from lesion_d2.prediction.views import build_views
+
+
+class Segmenter(nn.Module):
+    """Detects in each view of an image, merges the views, chooses one instance, cleans its mask.
+
+    ``TEST.VIEWS``, ``TEST.VIEW_SCALES``, ``TEST.INSTANCE_CHOICE`` and ``TEST.POSTPROCESSING`` say
+    how. Every instance that the model keeps (``MODEL.ROI_HEADS.SCORE_THRESH_TEST``) can be chosen:
+    an image shows one lesion, so a weak finding is worth more than none.
+
+    Args:
+        cfg: the experiment's config.
+        model: Mask R-CNN; it is evaluated in the mode it is in, so call ``eval()`` on this.
+
+    Raises:
+        LesionError: if one of the keys does not fit.
+    """
+
+    def __init__(self, cfg: CfgNode, model: GeneralizedRCNN) -> None:
+        super().__init__()
+        if cfg.TEST.INSTANCE_CHOICE not in INSTANCE_CHOICES:
+            raise LesionError(
+                f"TEST.INSTANCE_CHOICE: {cfg.TEST.INSTANCE_CHOICE!r} is unknown; give one of "
+                + ", ".join(name for name, _ in INSTANCE_CHOICES)
+            )
+        self.model = model
+        self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
+        self._choose = INSTANCE_CHOICES.get(cfg.TEST.INSTANCE_CHOICE)
+        self._postprocess = Postprocessing(cfg.TEST.POSTPROCESSING)
+
+    def candidates(self, images: Sequence[torch.Tensor]) -> list[Candidates]:
+        """Return the merged candidates of each image, on the CPU, at the image's own size.
+
+        Args:
+            images: uint8 of shape (C, H, W), in the config's channel order and working size.
+        """
+        found = [detect(self.model, images, view) for view in self._views]
+        return [merge(views) for views in zip(*found, strict=True)]
+
+    def lesion(self, candidates: Candidates, size: tuple[int, int]) -> Lesion:
+        """Return the one lesion of an image of that output size (height, width)."""
+        chosen = self._choose(candidates)
+        if len(chosen):
+            mask = self._postprocess(chosen.masks[0].numpy(), size)
+        else:
+            mask = np.zeros(size, bool)
+        return describe_lesion(mask, chosen, len(candidates))
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Segment a batch of the test loader.
+
+        Args:
+            batched_inputs: dicts with ``image`` and, for the output's size, ``height`` and
+                ``width``, as Detectron2's models take them.
+
+        Returns:
+            for each a dict of ``"instances"``, Detectron2's with ``scores`` and ``pred_masks`` at
+            the output's size, and ``"lesion"``, a
+            :class:`~lesion_d2.prediction.lesion.Lesion`.
+        """
+        outputs = []
+        merged = self.candidates([item["image"] for item in batched_inputs])
+        for item, candidates in zip(batched_inputs, merged, strict=True):
+            size = item["height"], item["width"]
+            outputs.append(
+                {
+                    "instances": _instances(candidates, size),
+                    "lesion": self.lesion(candidates, size),
+                }
+            )
+        return outputs
+
+
+def _instances(candidates: Candidates, size: tuple[int, int]) -> Instances:
+    masks = candidates.masks
+    if masks.shape[-2:] != size and len(masks):
+        masks = interpolate(masks[None], size, mode="bilinear")[0]
+    masks = masks.new_zeros((0, *size)) if not len(masks) else masks
+    return Instances(size, scores=candidates.scores, pred_masks=masks >= MASK_THRESHOLD)
