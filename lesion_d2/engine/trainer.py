@@ -9,7 +9,7 @@ from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTraine
 from detectron2.engine import hooks as d2_hooks
 from detectron2.modeling import build_model
 from detectron2.utils import comm
-from torch import nn
+from torch import autocast, bfloat16, nn
 from torch.utils.data import DataLoader
 
 from lesion_d2.data.loader import (
@@ -23,6 +23,20 @@ from lesion_d2.engine.schedule import stages_from_config
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.parallel import progress_bar
+from lesion_d2.prediction.segmenter import Segmenter
+
+
+class BFloat16Trainer(SimpleTrainer):
+    """Computes convolutions and matrix products in bfloat16; weights stay in 32 bits.
+
+    Detectron2's own loop for mixed precision runs on CUDA devices only. bfloat16 has the range of
+    float32, so that losses need no scaling.
+    """
+
+    def run_step(self) -> None:
+        """Run one step of training."""
+        with autocast("cpu", bfloat16):
+            super().run_step()
 
 
 class LesionTrainer(DefaultTrainer):
@@ -36,7 +50,9 @@ class LesionTrainer(DefaultTrainer):
         # on CPUs; here the staged-freeze hook wraps it, and the checkpointer is the project's.
         TrainerBase.__init__(self)
         model = self.build_model(cfg)
-        loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        loop: type[SimpleTrainer] = SimpleTrainer
+        if cfg.SOLVER.AMP.ENABLED:
+            loop = AMPTrainer if model.device.type == "cuda" else BFloat16Trainer
         optimizer = self.build_optimizer(cfg, model)
         self._trainer = loop(model, self.build_train_loader(cfg), optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -94,7 +110,8 @@ class LesionTrainer(DefaultTrainer):
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATASETS.TEST = cfg.DATASETS.VAL
-        return self.test(cfg, self.model)
+        model = self.model.module if comm.get_world_size() > 1 else self.model
+        return self.test(cfg, Segmenter(cfg, model))
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
