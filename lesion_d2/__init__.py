@@ -8,6 +8,7 @@ is imported, or now if it already is.
 
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 import wrapt
 
@@ -25,3 +26,11 @@ def _register(_module: ModuleType) -> None:
     from lesion_d2.data.datasets import register_converted
 
     register_converted()
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LesionPredictor":
+        from lesion_d2.prediction.predictor import LesionPredictor
+
+        return LesionPredictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,17 @@
-"""Arguments that training and evaluation share."""
+"""Arguments that several tools share."""
 
 import argparse
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the config file and overrides of its keys, which must come last on the command line."""
+    parser.add_argument("--config-file", default="", metavar="FILE", help="experiment, YAML")
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys to override, such as SOLVER.BASE_LR 0.001",
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -9,7 +20,6 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     They are those of ``detectron2.engine.default_argument_parser``, repeated here because
     importing it takes seconds and ``--help`` should not.
     """
-    parser.add_argument("--config-file", default="", metavar="FILE", help="experiment, YAML")
     parser.add_argument(
         "--eval-only",
         action="store_true",
@@ -26,9 +36,4 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="address the processes meet at, such as tcp://10.0.0.1:29500; default: a free port "
         "of this machine, which serves one machine only",
     )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="config keys to override, such as SOLVER.BASE_LR 0.001",
-    )
+    add_config_arguments(parser)

@@ -12,12 +12,18 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from lesion_d2.data.members import with_flips
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.evaluation.lesion_evaluator import METRICS, LesionEvaluator
+from lesion_d2.evaluation.official import official_scores
+from lesion_d2.evaluation.statistics import mean_interval
+from lesion_d2.prediction.lesion import Lesion
 
 SIZE = (24, 32)
+EMPTY = np.zeros(SIZE, bool)
+ESTIMATE = 0.7
 
 
 def rle(mask):
@@ -36,7 +42,10 @@ def output(masks, scores):
     instances = Instances(SIZE)
     instances.scores = torch.tensor(scores, dtype=torch.float32)
     instances.pred_masks = torch.from_numpy(np.array(masks).reshape(-1, *SIZE).astype(bool))
-    return {"instances": instances}
+    top = instances.pred_masks[int(instances.scores.argmax())].numpy() if len(masks) else EMPTY
+    score = max(scores, default=0.0)
+    lesion = Lesion(top, score, len(masks), 0.8, 1.0, float(top.mean()), 0.1, ESTIMATE)
+    return {"instances": instances, "lesion": lesion}
 
 
 def blob(rng):
@@ -163,7 +172,12 @@ def test_the_files(tmp_path):
     images = random_images(9)
     summary = evaluate(images[::-1], 0.3, tmp_path)
     header, *_ = (tmp_path / "per_image.csv").read_text().splitlines()
-    assert header == "image_id,isic_id,max_iou,num_instances,top_score,top1_iou"
+    assert header.split(",") == [
+        "image_id", "isic_id", "max_iou", "num_instances", "top_score", "top1_iou",
+        "jaccard", "threshold_jaccard", "dice", "sensitivity", "specificity", "accuracy",
+        "score", "candidates", "sharpness", "agreement", "area_share", "border_share",
+        "estimated_iou",
+    ]  # fmt: skip
     table = rows(tmp_path)
     assert [int(row["image_id"]) for row in table] == list(range(9))
     assert [row["isic_id"] for row in table] == [f"ISIC_{number:07d}" for number in range(9)]
@@ -185,8 +199,68 @@ def test_the_files(tmp_path):
         lines, columns = np.nonzero(mask)
         left, top = columns.min(), lines.min()
         assert item["bbox"] == [left, top, columns.max() + 1 - left, lines.max() + 1 - top]
+    for row, (image, out) in zip(table, images, strict=True):
+        truth = mask_util.decode(image["annotations"][0]["segmentation"]).astype(bool)
+        lesion = out["lesion"]
+        for name, value in official_scores(truth, lesion.mask).items():
+            assert float(row[name]) == value
+        assert float(row["score"]) == lesion.score
+        assert float(row["area_share"]) == lesion.area_share
+        assert float(row["estimated_iou"]) == ESTIMATE
+        with Image.open(tmp_path / "submission" / f"{row['isic_id']}_segmentation.png") as mask:
+            assert mask.mode == "L"
+            np.testing.assert_array_equal(np.array(mask), lesion.mask * np.uint8(255))
+    for name in METRICS:
+        values = np.array([float(row[name]) for row in table])
+        low, high = mean_interval(values)
+        found = [summary[f"mean_{name}{end}"] for end in ("", "_low", "_high")]
+        assert found == [values.mean(), low, high]
+    jaccard = [float(row["jaccard"]) for row in table]
+    assert summary["submitted_below_065"] == sum(value < 0.65 for value in jaccard)
+    empty = [not out["lesion"].mask.any() for _, out in images]
+    assert summary["submitted_empty"] == sum(empty)
     order = [(item["image_id"], -item["score"]) for item in predictions]
     assert order == sorted(order)
+
+
+def test_the_quartiles(tmp_path):
+    summary = evaluate(random_images(9), 0.3, tmp_path)
+    values = sorted(float(row["max_iou"]) for row in rows(tmp_path))
+    found = [summary[f"{name}_max_iou"] for name in ("q1", "median", "q3")]
+    assert found == pytest.approx([values[2], values[4], values[6]])
+
+
+def test_values_for_the_event_storage_are_numbers():
+    assert all(isinstance(value, (int, float)) for value in evaluate(random_images(3)).values())
+
+
+def test_the_fingerprint_tells_ids_and_truths_apart():
+    def fingerprint(images):
+        evaluator = LesionEvaluator(0.5)
+        for image, out in images:
+            evaluator.process([image], [out])
+        evaluator.evaluate()
+        return evaluator.split_fingerprint
+
+    images = random_images(4)
+    assert fingerprint(images) == fingerprint(images[::-1])
+    other_prediction = [(images[0][0], output([], [])), *images[1:]]
+    assert fingerprint(images) == fingerprint(other_prediction)
+    other_truth = [(member(EMPTY, 0), images[0][1]), *images[1:]]
+    other_id = [({**images[0][0], "image_id": 77}, images[0][1]), *images[1:]]
+    prints = {fingerprint(i) for i in (images, other_truth, other_id, images[:3])}
+    assert len(prints) == 4
+
+
+def test_a_truth_at_another_size():
+    truth = np.zeros((48, 64), bool)
+    truth[:24] = True
+    record = {**member(EMPTY), "truth": truth, "height": 48, "width": 64}
+    out = output([], [])
+    lesion = Lesion(truth, 0.9, 1, 1.0, 1.0, 0.5, 0.5)
+    evaluator = LesionEvaluator(0.5)
+    evaluator.process([record], [{**out, "lesion": lesion}])
+    assert evaluator.evaluate()["lesion"]["mean_jaccard"] == 1
 
 
 def test_batches_do_not_matter():

@@ -3,8 +3,9 @@
 import argparse
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -20,6 +21,8 @@ from lesion_d2.engine.checkpoint import check_trained_file
 from lesion_d2.errors import TRACEBACK_MARK, LesionError
 
 logger = logging.getLogger(__name__)
+
+_KEYS = "keys are listed in lesion_d2/config.py and in Detectron2's config reference"
 
 
 def load_config(config_file: str, opts: list[str]) -> CfgNode:
@@ -40,17 +43,31 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     cfg = get_lesion_cfg()
     try:
         cfg.merge_from_file(config_file, allow_unsafe=False)  # else YAML tags could run code
-        cfg.merge_from_list(opts)
     except Exception as error:  # YAML and yacs raise a dozen types, with no base in common
-        raise LesionError(
-            f"{config_file} with overrides {opts or '(none)'}: {error}; keys are listed "
-            "in lesion_d2/config.py and in Detectron2's config reference"
-        ) from error
+        raise LesionError(f"{config_file}: {error}; {_KEYS}") from error
+    merge_options(cfg, opts)
+    settle_device(cfg)
+    derive_schedule(cfg)
+    return cfg
+
+
+def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
+    """Apply alternating keys and values to a config.
+
+    Raises:
+        LesionError: if a key is unknown or a value does not fit it.
+    """
+    try:
+        cfg.merge_from_list(list(opts))
+    except Exception as error:  # as above
+        raise LesionError(f"overrides {list(opts)}: {error}; {_KEYS}") from error
+
+
+def settle_device(cfg: CfgNode) -> None:
+    """Make ``MODEL.DEVICE`` the CPU where the GPU that it asks for is missing."""
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is cuda but there is none here: using the CPU")
         cfg.MODEL.DEVICE = "cpu"
-    derive_schedule(cfg)
-    return cfg
 
 
 def fetch_weights(weights: str) -> None:

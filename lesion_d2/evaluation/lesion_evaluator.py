@@ -18,7 +18,6 @@ from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.official import OFFICIAL_METRICS, official_scores
 from lesion_d2.evaluation.statistics import FAILURE_IOU, summarise
 from lesion_d2.files import atomic_write
-from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.mask_files import write_mask
 
@@ -69,18 +68,11 @@ class LesionEvaluator(DatasetEvaluator):
             figure, because the maximum can only grow as it falls.
         output_dir: where ``per_image.csv``, ``predictions.json`` and the folder ``submission`` go;
             None writes nothing.
-        confidence: estimates the IoU of each submitted mask.
     """
 
-    def __init__(
-        self,
-        score_threshold: float,
-        output_dir: str | Path | None = None,
-        confidence: ConfidenceModel | None = None,
-    ) -> None:
+    def __init__(self, score_threshold: float, output_dir: str | Path | None = None) -> None:
         self._threshold = score_threshold
         self._output_dir = Path(output_dir) if output_dir else None
-        self._confidence = confidence
         self.reset()
 
     def reset(self) -> None:
@@ -121,7 +113,7 @@ class LesionEvaluator(DatasetEvaluator):
                 agreement=lesion.agreement,
                 area_share=lesion.area_share,
                 border_share=lesion.border_share,
-                estimated_iou=self._confidence(lesion) if self._confidence else None,
+                estimated_iou=lesion.estimated_iou,
             )
             self._scores.append(row)
             self._truths[row.image_id] = _digest(truth)

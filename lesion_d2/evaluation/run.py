@@ -23,7 +23,7 @@ from lesion_d2.figures.draw import draw_evaluation
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
 from lesion_d2.prediction.confidence import read_confidence
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import Segmenter, prediction_settings
 
 
 def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
@@ -38,11 +38,7 @@ def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
         "weights": cfg.MODEL.WEIGHTS,
         "weights_sha256": weights_sha256,
         "seed": cfg.SEED,
-        "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
-        "views": list(cfg.TEST.VIEWS),
-        "view_scales": list(cfg.TEST.VIEW_SCALES),
-        "instance_choice": cfg.TEST.INSTANCE_CHOICE,
-        "postprocessing": list(cfg.TEST.POSTPROCESSING),
+        **prediction_settings(cfg),
         "mask_threshold": MASK_THRESHOLD,
         "versions": {
             name: importlib.metadata.version(name)
@@ -69,9 +65,9 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     results = {}
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / name
-        evaluator = LesionEvaluator(cfg.TEST.SCORE_THRESH, folder, confidence)
+        evaluator = LesionEvaluator(cfg.TEST.SCORE_THRESH, folder)
         loader = LesionTrainer.build_test_loader(cfg, name)
-        summary = inference_on_dataset(Segmenter(cfg, model), loader, evaluator)
+        summary = inference_on_dataset(Segmenter(cfg, model, confidence), loader, evaluator)
         if comm.is_main_process():
             results[name] = {
                 **_provenance(cfg, name),

@@ -89,13 +89,14 @@ def merge(views: Sequence[Candidates]) -> Candidates:
     view the instance of highest IoU, at least :data:`MATCH_IOU`; soft masks are averaged over the
     views that have one, scores over all views.
     """
-    first = next((view for view in views if len(view)), views[0])
+    reference = next((i for i, view in enumerate(views) if len(view)), 0)
+    first = views[reference]
     if len(views) == 1 or not len(first):
         return first
     masks, scores = first.masks.clone(), first.scores.clone()
     agreement, count = torch.zeros_like(scores), torch.ones_like(scores)
-    for view in views:
-        if view is first or not len(view):
+    for i, view in enumerate(views):
+        if i == reference or not len(view):
             continue
         iou, match = iou_matrix(first.masks, view.masks).max(1)
         matched = (iou >= MATCH_IOU).float()

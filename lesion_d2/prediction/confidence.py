@@ -15,6 +15,11 @@ from lesion_d2.prediction.lesion import Lesion
 FEATURES = ("score", "sharpness", "agreement", "area_share", "border_share", "candidates")
 
 
+def feature_row(lesion: Lesion) -> list[float]:
+    """Return the features of a lesion, in the order of :data:`FEATURES`."""
+    return [float(getattr(lesion, name)) for name in FEATURES]
+
+
 @dataclass(frozen=True)
 class ConfidenceModel:
     """A linear model of the Jaccard index, cut off at 0 and 1; an empty mask is estimated 0.
@@ -33,13 +38,20 @@ class ConfidenceModel:
         """Estimate the Jaccard index of a prediction, in [0, 1]."""
         if lesion.area_share == 0:
             return 0.0
-        values = [float(getattr(lesion, name)) for name in FEATURES]
-        return float(np.clip(np.dot(self.weights, values) + self.intercept, 0, 1))
+        return float(self.estimate(np.array([feature_row(lesion)]))[0])
+
+    def estimate(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Estimate from rows of features, shape (N, number of :data:`FEATURES`)."""
+        return np.clip(features @ np.array(self.weights) + self.intercept, 0, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for :func:`confidence_from_dict`."""
+        return {"features": list(FEATURES), **asdict(self)}
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
         with atomic_write(path) as stream:
-            json.dump({"features": FEATURES, **asdict(self)}, stream, indent=1)
+            json.dump(self.to_dict(), stream, indent=1)
             stream.write("\n")
 
 

@@ -1,6 +1,7 @@
 """A model and all that turns its instances into one lesion an image."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,22 @@ from torch.nn.functional import interpolate
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
+from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.lesion import Lesion, describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
 from lesion_d2.prediction.views import build_views
+
+
+def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
+    """Return the settings that the masks of a given model depend on, as plain values."""
+    return {
+        "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
+        "max_size_test": cfg.INPUT.MAX_SIZE_TEST,
+        "views": list(cfg.TEST.VIEWS),
+        "view_scales": list(cfg.TEST.VIEW_SCALES),
+        "instance_choice": cfg.TEST.INSTANCE_CHOICE,
+        "postprocessing": list(cfg.TEST.POSTPROCESSING),
+    }
 
 
 class Segmenter(nn.Module):
@@ -29,12 +43,15 @@ class Segmenter(nn.Module):
     Args:
         cfg: the experiment's config.
         model: Mask R-CNN; it is evaluated in the mode it is in, so call ``eval()`` on this.
+        confidence: estimates the IoU of each lesion.
 
     Raises:
         LesionError: if one of the keys does not fit.
     """
 
-    def __init__(self, cfg: CfgNode, model: GeneralizedRCNN) -> None:
+    def __init__(
+        self, cfg: CfgNode, model: GeneralizedRCNN, confidence: ConfidenceModel | None = None
+    ) -> None:
         super().__init__()
         if cfg.TEST.INSTANCE_CHOICE not in INSTANCE_CHOICES:
             raise LesionError(
@@ -42,6 +59,7 @@ class Segmenter(nn.Module):
                 + ", ".join(name for name, _ in INSTANCE_CHOICES)
             )
         self.model = model
+        self._confidence = confidence
         self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
         self._choose = INSTANCE_CHOICES.get(cfg.TEST.INSTANCE_CHOICE)
         self._postprocess = Postprocessing(cfg.TEST.POSTPROCESSING)
@@ -62,7 +80,10 @@ class Segmenter(nn.Module):
             mask = self._postprocess(chosen.masks[0].numpy(), size)
         else:
             mask = np.zeros(size, bool)
-        return describe_lesion(mask, chosen, len(candidates))
+        lesion = describe_lesion(mask, chosen, len(candidates))
+        if self._confidence:
+            lesion = replace(lesion, estimated_iou=self._confidence(lesion))
+        return lesion
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Segment a batch of the test loader.

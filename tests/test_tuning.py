@@ -1,0 +1,142 @@
+"""Choosing settings of prediction on validation data."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from tiny import ROOT, run_python
+
+from lesion_d2.config import get_lesion_cfg
+from lesion_d2.data.loader import build_test_loader
+from lesion_d2.engine.setup import load_config
+from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.evaluation.tuning import (
+    CHOICES,
+    ONE_REGION,
+    PIPELINES,
+    PLAIN,
+    VIEW_SETS,
+    Measurements,
+    Setting,
+    measure,
+    select,
+)
+from lesion_d2.prediction.confidence import feature_row, read_confidence
+from lesion_d2.prediction.segmenter import Segmenter
+
+ALL = [Setting(v, c, p) for v in VIEW_SETS for c in CHOICES for p in PIPELINES]
+
+
+@pytest.fixture(scope="module")
+def model(straight_run):
+    return straight_run.trainer.model.eval()
+
+
+@pytest.fixture(scope="module")
+def batches(tiny_cfg, tmp_path_factory):
+    return list(build_test_loader(tiny_cfg(tmp_path_factory.mktemp("tuning")), "tiny_val"))
+
+
+@pytest.fixture(scope="module")
+def measurements(model, batches):
+    return measure(model, batches)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        PLAIN,
+        Setting("flips and quarter turns", "consensus", ONE_REGION),
+        Setting("three scales", "union", ("smooth:0.01", *ONE_REGION)),
+        Setting("flips", "weighted_mean", ("threshold:0.4", *ONE_REGION[1:])),
+    ],
+)
+def test_a_setting_is_worth_what_the_evaluation_says(
+    measurements, model, batches, tiny_cfg, tmp_path, setting
+):
+    cfg = tiny_cfg(tmp_path)
+    for key, value in setting.options().items():
+        cfg.TEST[key] = value
+    segmenter, evaluator = Segmenter(cfg, model).eval(), LesionEvaluator(0.5)
+    features = []
+    for batch in batches:
+        with torch.no_grad():
+            outputs = segmenter(batch)
+        evaluator.process(batch, outputs)
+        features += [feature_row(output["lesion"]) for output in outputs]
+    evaluator.evaluate()
+    expected = [row.jaccard for row in evaluator.rows]
+    np.testing.assert_allclose(sorted(measurements.jaccard[setting]), sorted(expected))
+    np.testing.assert_allclose(measurements.features[setting], features, rtol=1e-5)
+
+
+def invented(gains, noise=0.01):
+    """Measurements in which each part of a setting adds a gain of its own to random scores."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.5, 0.8, 300)
+    jaccard = {}
+    for setting in ALL:
+        gain = sum(gains.get(part, 0.0) for part in setting)
+        jaccard[setting] = base + gain + rng.normal(0, noise, 300)
+    return Measurements(jaccard, {})
+
+
+def test_what_earns_it_is_taken():
+    level = ("threshold:0.4", *ONE_REGION[1:])
+    gains = {"flips": 0.05, "horizontal flip": 0.02, "consensus": 0.03, level: 0.04}
+    chosen, rows = select(invented(gains))
+    assert chosen == Setting("flips", "consensus", level)
+    (row,) = [row for row in rows if row.part == "views" and row.setting.views == "flips"]
+    assert row.gain == pytest.approx(0.05, abs=0.003)
+    assert row.gain_low < row.gain < row.gain_high
+    assert row.low < row.mean < row.high
+
+
+def test_what_does_not_is_left_and_one_region_is_a_must():
+    chosen, _ = select(invented({"flips": -0.01, "union": -0.2}))
+    assert chosen == PLAIN._replace(pipeline=ONE_REGION)
+
+
+def test_a_gain_that_may_be_chance_is_not_enough():
+    chosen, rows = select(invented({"flips": 0.002}, noise=0.1))
+    assert chosen.views == "identity"
+    assert any(row.gain > 0 for row in rows)
+
+
+def test_every_setting_is_one_that_the_config_takes(model):
+    cfg = get_lesion_cfg()
+    for setting in ALL:
+        for key, value in setting.options().items():
+            cfg.TEST[key] = value
+        Segmenter(cfg, model)
+
+
+def test_the_tool(straight_run, tiny_root, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(straight_run.trainer.cfg.dump())
+    weights = straight_run.folder / "model_final.pth"
+    environment = {"DETECTRON2_DATASETS": str(tiny_root.parent)}
+    status, out, err = run_python(
+        ROOT / "tools" / "tune.py", "--config-file", config,
+        "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path / "run", **environment,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "chosen: " in out
+    folder = tmp_path / "run" / "tune"
+    with open(folder / "tuning.csv", newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert {row["part"] for row in table} == {"views", "choice", "step", "level or smoothing"}
+    confidence = read_confidence(folder / "confidence.json")
+    assert confidence.fitted_on["dataset"] == "tiny_val"
+    cfg = load_config(str(folder / "config.yaml"), [])
+    assert str(folder / "confidence.json") == cfg.TEST.CONFIDENCE
+    assert str(weights) == cfg.MODEL.WEIGHTS
+    assert str(tmp_path / "run") == cfg.OUTPUT_DIR
+
+    status, out, err = run_python(
+        ROOT / "tools" / "eval.py", "--eval-only", "--config-file", folder / "config.yaml",
+        **environment,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "jaccard" in out

@@ -1,0 +1,77 @@
+#!/usr/bin/env python
+"""Segment photographs: masks, overlays and a table, without writing code.
+
+Called as: tools/predict.py --input FOLDER|FILE|PATTERN ... --output DIR --bundle FILE
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lesion_d2.command_line import add_config_arguments
+from lesion_d2.errors import LesionError, run_tool
+
+EPILOG = """
+Writes to DIR:
+  masks/NAME_segmentation.png   0 or 255, one channel, at the size of the image, as the challenge
+                                wants a submission
+  overlays/NAME.jpg             the image with the mask's outline
+  predictions.csv               area, box, score, estimated IoU, longest diameter, ... of each
+  failed.csv                    files that could not be used, and why
+A run that was stopped continues when it is started again. Exit status: 0 all files were used,
+2 some could not be, 1 nothing could be done.
+
+examples:
+  a folder, with a model in one file (tools/export.py writes it):
+    tools/predict.py --bundle lesion.pth --input photographs --output predictions
+  with a run's checkpoint, averaging eight views of each image:
+    tools/predict.py --config-file output/isic_mrcnn/config.yaml --input 'photographs/*.jpg' \\
+        --output predictions MODEL.WEIGHTS output/isic_mrcnn/model_best.pth TEST.VIEWS \\
+        '("identity","horizontal","vertical","rotate180","rotate90","rotate270","transpose",\\
+"antitranspose")'
+"""
+
+
+def main() -> int:
+    """Find the files, build the predictor, predict, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="JPEG or PNG files, folders of them, or patterns in quotes",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--bundle", metavar="FILE", help="model in one file")
+    parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete earlier predictions in DIR first"
+    )
+    add_config_arguments(parser)
+    args = parser.parse_args()
+    if bool(args.bundle) == bool(args.config_file):
+        raise LesionError("give either --bundle FILE or --config-file FILE with MODEL.WEIGHTS")
+
+    from lesion_d2.prediction.folder import predict_files, remove_predictions
+    from lesion_d2.prediction.inputs import find_images
+    from lesion_d2.prediction.predictor import LesionPredictor
+
+    files = find_images(args.input)
+    if args.bundle:
+        predictor = LesionPredictor.from_bundle(args.bundle, args.opts)
+    else:
+        predictor = LesionPredictor.from_config(args.config_file, opts=args.opts)
+    if args.overwrite:
+        remove_predictions(args.output)
+    failed = predict_files(predictor, files, args.output, overlays=not args.no_overlays)
+    print(f"{len(files) - len(failed)} of {len(files)} images: {args.output}")
+    for file, reason in failed:
+        print(f"not used: {file}: {reason}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
