@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion_d2.evaluation.statistics import mean_interval, summarise
+from lesion_d2.evaluation.statistics import mean_interval, paired_interval, summarise
 
 IOUS = st.lists(st.floats(0, 1), min_size=1, max_size=40).map(np.array)
 
@@ -49,18 +49,73 @@ def test_the_interval_holds_the_mean(values):
     assert values.mean() - tolerance <= high <= values.max() + tolerance
 
 
+@pytest.fixture
+def hard_and_easy():
+    """Scores of images that differ much from each other, and the same a little better."""
+    rng = np.random.default_rng(5)
+    baseline = rng.uniform(0.1, 0.9, 200)
+    return baseline, baseline + rng.normal(0.01, 0.02, 200)
+
+
+def test_the_paired_interval_resamples_images_and_not_scores(hard_and_easy):
+    baseline, values = hard_and_easy
+    low, high = paired_interval(values, baseline)
+    width = (values - baseline).std() / np.sqrt(len(values))
+    rng = np.random.default_rng(1)
+    means = []
+    for _ in range(10_000):
+        images = rng.integers(len(values), size=len(values))
+        means.append(values[images].mean() - baseline[images].mean())
+    assert (low, high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.1 * width)
+
+
+def test_the_paired_interval_sees_what_two_intervals_do_not(hard_and_easy):
+    baseline, values = hard_and_easy
+    assert paired_interval(values, baseline)[0] > 0
+    assert mean_interval(values)[0] < mean_interval(baseline)[1]
+
+
+def test_the_paired_interval_turns_over_with_its_arguments(hard_and_easy):
+    baseline, values = hard_and_easy
+    low, high = paired_interval(values, baseline)
+    assert paired_interval(baseline, values) == pytest.approx((-high, -low))
+
+
+def test_equal_scores_have_no_difference():
+    values = np.random.default_rng(0).uniform(size=50)
+    assert paired_interval(values, values.copy()) == (0, 0)
+    # The pairs need not be alike for the interval to have no width, only their differences.
+    assert paired_interval(np.array([0.5, 1.0]), np.array([0.25, 0.75])) == (0.25, 0.25)
+
+
 def test_the_summary():
-    max_iou = np.array([0.0, 0.65, 0.64999, 0.9, 0.8, 0.0])
-    top1_iou = np.array([0.0, 0.65, 0.1, 0.9, 0.7, 0.0])
-    instances = np.array([0, 1, 2, 1, 3, 2])
-    summary = summarise(max_iou, top1_iou, instances)
+    scores = {
+        "max_iou": np.array([0.0, 0.65, 0.64999, 0.9, 0.8, 0.0]),
+        "dice": np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
+        "found": np.array([0, 1, 2, 1, 3, 2]),
+    }
+    summary = summarise(scores)
     assert all(type(value) is float for value in summary.values())
-    low, high = mean_interval(max_iou)
+    low, high = mean_interval(scores["max_iou"])
+    fewest, most = mean_interval(scores["found"])
     assert summary == pytest.approx({
         "mean_max_iou": 2.99999 / 6, "mean_max_iou_low": low, "mean_max_iou_high": high,
-        # Sorted 0, 0, .64999, .65, .8, .9: positions 1.25, 2.5 and 3.75, linearly.
-        "q1_max_iou": 0.64999 / 4, "median_max_iou": 0.649995, "q3_max_iou": 0.65 + 0.75 * 0.15,
-        "mean_top1_iou": 2.35 / 6,
-        "misses": 1,  # found nothing; an instance beside the lesion is no miss
-        "below_065": 3, "num_images": 6,
+        "mean_dice": 0.5, "mean_dice_low": 0.5, "mean_dice_high": 0.5,
+        "mean_found": 1.5, "mean_found_low": fewest, "mean_found_high": most,
     })  # fmt: skip
+
+
+def test_a_column_is_summarised_alike_whatever_stands_beside_it():
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(size=(2, 40))
+    both = summarise({"a": first, "b": second})
+    assert both == summarise({"a": first}) | summarise({"b": second})
+    assert summarise({}) == {}
+
+
+def test_the_summary_of_one_image():
+    assert summarise({"dice": np.array([0.7])}) == {
+        "mean_dice": 0.7,
+        "mean_dice_low": 0.7,
+        "mean_dice_high": 0.7,
+    }

@@ -1,11 +1,16 @@
-"""Reading an evaluation folder for the figures."""
+"""Reading an evaluation folder: the one place that knows its files."""
 
 import csv
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.official import OFFICIAL_METRICS
 from lesion_d2.figures.json_files import read_json
 
 REMEDY = "write the folder with tools/eval.py"
@@ -17,45 +22,84 @@ SUMMARY_KEYS = (
     "mean_max_iou_high",
 )
 
+# The per-image scores: of the instances, then of the one submitted mask.
+SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
+ESTIMATE = "estimated_iou"  # empty where there was no confidence model
+# Of the submitted mask; what the confidence model estimates its IoU from.
+_FEATURES = ("score", "candidates", "sharpness", "agreement", "area_share", "border_share")
+_COUNTS = ("image_id", "num_instances", "candidates")
+_COLUMNS = ("isic_id", "top_score", *SCORES, *_COUNTS, *_FEATURES, ESTIMATE)
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the figures need of an evaluation.
+    """What an evaluation folder says.
 
     Attributes:
+        folder: where it was read.
         summary: ``metrics.json``.
-        max_iou: image id -> max IoU in [0, 1].
+        table: the columns of ``per_image.csv`` by name, each of shape (N,): ``isic_id`` text,
+            counts whole numbers, all else floats; scores lie in [0, 1], and ``estimated_iou`` is
+            NaN where the file leaves it empty.
     """
 
+    folder: Path
     summary: dict[str, Any]
-    max_iou: dict[int, float]
+    table: dict[str, np.ndarray]
+
+    @property
+    def max_iou(self) -> dict[int, float]:
+        """Image id -> max IoU in [0, 1]."""
+        ids, values = self.table["image_id"].tolist(), self.table["max_iou"].tolist()
+        return dict(zip(ids, values, strict=True))
 
 
-def read_evaluation(eval_dir: Path) -> Evaluation:
-    """Return ``metrics.json`` and the IoU column of ``per_image.csv``.
+def find_evaluation(folder: Path) -> Path:
+    """Return the evaluation folder that ``folder`` is, or the only one of a run's.
 
     Raises:
-        LesionError: a file is missing, broken or empty.
+        LesionError: there is none, or several.
+    """
+    if (folder / "per_image.csv").is_file():
+        return folder
+    found = sorted(path.parent for path in folder.glob("eval/*/per_image.csv"))
+    if not found:
+        raise LesionError(f"{folder}: holds no evaluation (per_image.csv); {REMEDY}")
+    if len(found) > 1:
+        names = ", ".join(map(str, found))
+        raise LesionError(f"{folder}: holds {len(found)} evaluations; name one of {names}")
+    return found[0]
+
+
+def read_evaluation(
+    eval_dir: Path, keys: Iterable[str] = SUMMARY_KEYS, columns: Iterable[str] = ("max_iou",)
+) -> Evaluation:
+    """Return ``metrics.json`` and the columns of ``per_image.csv``.
+
+    Args:
+        eval_dir: the folder that ``tools/eval.py`` wrote.
+        keys: what ``metrics.json`` has to hold.
+        columns: what ``per_image.csv`` has to hold beside ``image_id``; others are read where
+            they are there.
+
+    Raises:
+        LesionError: a file is missing, broken or empty, or the two do not fit each other.
     """
     summary_path, table_path = eval_dir / "metrics.json", eval_dir / "per_image.csv"
     summary = read_json(summary_path, REMEDY)
-    for key in SUMMARY_KEYS:
+    if not isinstance(summary, dict):
+        raise LesionError(f"{summary_path}: not a JSON object; {REMEDY}")
+    for key in keys:
         if key not in summary:
             raise LesionError(f"{summary_path}: lacks the key '{key}'; {REMEDY}")
-    try:
-        with open(table_path, encoding="utf-8", newline="") as stream:
-            max_iou = {
-                int(row["image_id"]): float(row["max_iou"]) for row in csv.DictReader(stream)
-            }
-    except OSError as error:
-        raise LesionError(f"{table_path}: cannot be read ({error.strerror}); {REMEDY}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    table = _read_table(table_path, columns)
+    rows = len(table["image_id"])
+    if summary.get("num_images", rows) != rows:
         raise LesionError(
-            f"{table_path}: no number at image_id or max_iou ({error}); {REMEDY}"
-        ) from error
-    if not max_iou:
-        raise LesionError(f"{table_path}: holds no image; {REMEDY}")
-    return Evaluation(summary, max_iou)
+            f"{table_path}: holds {rows} images, metrics.json says {summary['num_images']}; "
+            f"{REMEDY}"
+        )
+    return Evaluation(eval_dir, summary, table)
 
 
 def read_predictions(eval_dir: Path) -> dict[int, list[dict[str, Any]]]:
@@ -72,3 +116,45 @@ def read_predictions(eval_dir: Path) -> dict[int, list[dict[str, Any]]]:
                 raise LesionError(f"{path}: an instance lacks the key '{key}'; {REMEDY}")
         by_image.setdefault(instance["image_id"], []).append(instance)
     return by_image
+
+
+def _read_table(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+    except OSError as error:
+        raise LesionError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error
+    except (csv.Error, ValueError) as error:
+        raise LesionError(f"{path}: not a CSV file ({error}); {REMEDY}") from error
+    names = reader.fieldnames or []
+    for name in ("image_id", *columns):
+        if name not in names:
+            raise LesionError(f"{path}: no number at {name}, it has no such column; {REMEDY}")
+    if not rows:
+        raise LesionError(f"{path}: holds no image; {REMEDY}")
+    cells = {name: [row[name] for row in rows] for name in names if name in _COLUMNS}
+    table = {name: np.array([_value(path, name, cell) for cell in cells[name]]) for name in cells}
+    ids, times = np.unique(table["image_id"], return_counts=True)
+    if times.max() > 1:
+        raise LesionError(f"{path}: holds image {ids[times.argmax()]} twice; {REMEDY}")
+    return table
+
+
+def _value(path: Path, name: str, cell: str | None) -> str | int | float:
+    """Return a cell of a column as what the column holds."""
+    if name == "isic_id":
+        if not cell:
+            raise LesionError(f"{path}: no text at isic_id; {REMEDY}")
+        return cell
+    try:
+        if name in _COUNTS:
+            return int(cell or "")
+        if name == ESTIMATE and cell == "":
+            return math.nan
+        number = float(cell or "")
+    except ValueError as error:
+        raise LesionError(f"{path}: no number at {name} ({error}); {REMEDY}") from error
+    if not math.isfinite(number) or (name in (*SCORES, ESTIMATE) and not 0 <= number <= 1):
+        raise LesionError(f"{path}: {name} of an image is out of range ({number}); {REMEDY}")
+    return number

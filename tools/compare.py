@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Compare evaluations of the same images: means, paired differences, images that changed most.
+
+Called as: tools/compare.py RUN RUN ... [option ...]
+"""
+
+import argparse
+from pathlib import Path
+
+from lesion_d2.errors import run_tool
+
+METRICS = (
+    *("max_iou", "top1_iou", "jaccard", "threshold_jaccard"),
+    *("dice", "sensitivity", "specificity", "accuracy"),
+)
+EPILOG = """
+A RUN is a folder written by tools/eval.py, or a run's folder with one such folder below eval/. The
+first is the baseline. Evaluations of different splits, metrics, score thresholds or resolutions
+are refused. Weights, views, choice of the instance and post-processing may differ; the table
+shows those that do.
+
+With --output it writes compare.csv, changed.csv and compare.json, and for each run after the first,
+say the second, changes_2.png and, with --dataset, changed_images_2.png.
+
+examples:
+  tools/compare.py output/isic_mrcnn output/isic_geometry
+  tools/compare.py output/plain/eval/isic2018_test output/views/eval/isic2018_test \\
+      --metric dice --count 5 --output output/comparison --dataset datasets/isic2018
+"""
+
+
+def main() -> None:
+    """Print the comparison, and write it if asked to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="two or more; the first is the baseline")
+    add("--metric", choices=METRICS, default="jaccard", help="of the changes (default: jaccard)")
+    add("--count", type=positive, default=10, help="gains and losses to list (default: 10)")
+    add("--output", type=Path, metavar="DIR", help="folder to write tables and figures to")
+    add("--dataset", type=Path, metavar="DIR", help="converted data set, to draw changed images")
+    add(
+        "--force",
+        action="store_true",
+        help="compare the shared images and metrics of evaluations that are refused otherwise",
+    )
+    options = parser.parse_args()
+    if len(options.runs) < 2:
+        parser.error("give two RUN folders or more")
+    if options.dataset and not options.output:
+        parser.error("--dataset needs --output")
+
+    from lesion_d2.evaluation.compare import compare
+    from lesion_d2.evaluation.compare_report import describe, make_report, write_report
+
+    report = make_report(compare(options.runs, options.force), options.metric, options.count)
+    print(describe(report))
+    if options.output:
+        for path in write_report(report, options.output, options.dataset):
+            print(path)
+
+
+def positive(text: str) -> int:
+    """Return ``text`` as a whole number of 1 or more, for argparse."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_tool(main)
