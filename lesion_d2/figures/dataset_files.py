@@ -87,7 +87,7 @@ def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
     """Return the images of one split (``train``, ``val`` or ``test``), in the file's order.
 
     Raises:
-        LesionError: the split's COCO file is missing, not JSON, or lacks a key.
+        LesionError: the split's COCO file is missing, not JSON, or of another shape.
     """
     path = dataset_dir / f"{split}.json"
     coco = read_json(path, "write it with tools/convert_isic.py")
@@ -111,4 +111,9 @@ def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
     except KeyError as error:
         raise LesionError(
             f"{path}: lacks the key {error}; convert the data set with tools/convert_isic.py"
+        ) from error
+    except TypeError as error:  # JSON, but of another shape
+        raise LesionError(
+            f"{path}: not the COCO file of a converted data set ({error}); convert again with "
+            "tools/convert_isic.py"
         ) from error

@@ -1,0 +1,1 @@
+"""The leak audit: images of one split that show what an image of another split shows."""

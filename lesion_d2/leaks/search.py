@@ -1,0 +1,168 @@
+"""Finding images of converted data sets that are the same or show the same lesion."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lesion_d2.convert.duplicates import Signature, find_pairs, signature
+from lesion_d2.errors import LesionError
+from lesion_d2.figures.dataset_files import SPLITS, LesionImage, read_split
+from lesion_d2.parallel import map_in_processes
+
+# From the strongest on; a pair is of the first kind that fits.
+KINDS = ("same_bytes", "same_pixels", "near_duplicate")
+
+
+class Place(NamedTuple):
+    """One split of one data set."""
+
+    dataset: str
+    split: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset}_{self.split}"
+
+
+@dataclass(frozen=True)
+class PlacedImage:
+    """An image and the split it is in."""
+
+    place: Place
+    image: LesionImage
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two images that are the same or show the same lesion.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        first: the one read first: of the first data set, of train before val before test.
+        second: the other.
+        hash_distance: bits in which the two hashes differ, 0 to 64.
+        score: keypoints that fit, as in :class:`~lesion_d2.convert.duplicates.DuplicatePair`;
+            None for equal pixels, which need none.
+    """
+
+    kind: str
+    first: PlacedImage
+    second: PlacedImage
+    hash_distance: int
+    score: int | None
+
+    @property
+    def places(self) -> tuple[Place, Place]:
+        """The splits of the two images."""
+        return self.first.place, self.second.place
+
+
+@dataclass(frozen=True)
+class _Traits:
+    """What is kept of an image: digests of its file and of its decoded pixels, its signature."""
+
+    file: bytes
+    pixels: bytes
+    signature: Signature
+
+
+def read_images(folders: Sequence[Path]) -> list[PlacedImage]:
+    """Return the images of all splits of converted data sets.
+
+    Args:
+        folders: one or two folders that ``tools/convert_isic.py`` wrote; a data set is called
+            after its folder.
+
+    Raises:
+        LesionError: a split's COCO file is missing or broken, a data set holds no image, or two
+            have the same name.
+    """
+    names = [folder.absolute().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise LesionError(
+            f"{folders[-1]}: is called {names[-1]} like the other data set, and the results tell "
+            "them apart by name; rename it, or give a link of another name"
+        )
+    images: list[PlacedImage] = []
+    for name, folder in zip(names, folders, strict=True):
+        before = len(images)
+        for split in SPLITS:
+            images += [PlacedImage(Place(name, split), image) for image in read_split(folder, split)]
+        if len(images) == before:
+            raise LesionError(f"{folder}: holds no image; convert it with tools/convert_isic.py")
+    return images
+
+
+def find_twins(images: Sequence[PlacedImage], workers: int) -> list[Twins]:
+    """Find all pairs, across splits and inside them.
+
+    Args:
+        images: those of all splits. Their order decides which image of a pair comes first.
+        workers: number of processes that read them; 1 stays in this one.
+
+    Returns:
+        the pairs, strongest kind and highest score first, then in the order of ``images``.
+
+    Raises:
+        LesionError: an image cannot be read. All are read before it is raised.
+    """
+    traits = _read_all([placed.image for placed in images], workers)
+    equal: dict[bytes, list[int]] = {}
+    for index, trait in enumerate(traits):
+        equal.setdefault(trait.pixels, []).append(index)
+    found: dict[tuple[int, int], tuple[str, int, int | None]] = {}
+    for members in equal.values():
+        for i, j in combinations(members, 2):
+            same = traits[i].file == traits[j].file
+            found[i, j] = ("same_bytes" if same else "same_pixels", 0, None)
+
+    # One image stands for all of equal pixels: many copies would crowd out other neighbours. The
+    # names sort by id, as in the converter: at the margin the pairs depend on that order.
+    signatures = {
+        f"{images[members[0]].image.isic_id} {members[0]}": traits[members[0]].signature
+        for members in equal.values()
+    }
+    print(f"comparing {len(signatures):,} different images", file=sys.stderr)
+    for pair in find_pairs(signatures):
+        sides = (int(name.rpartition(" ")[2]) for name in (pair.first, pair.second))
+        for i, j in product(*(equal[traits[side].pixels] for side in sides)):
+            found[min(i, j), max(i, j)] = ("near_duplicate", pair.hash_distance, pair.score)
+    twins = [
+        Twins(kind, images[i], images[j], distance, score)
+        for (i, j), (kind, distance, score) in sorted(found.items())
+    ]
+    return sorted(twins, key=lambda pair: (KINDS.index(pair.kind), -(pair.score or 0)))
+
+
+def _read_all(images: list[LesionImage], workers: int) -> list[_Traits]:
+    traits, broken = [], []
+    for result in map_in_processes(_traits, images, workers, "reading", "image"):
+        if isinstance(result, _Traits):
+            traits.append(result)
+        else:
+            broken.append(result)
+    if broken:
+        others = f"; {len(broken) - 1} other images are broken too" if len(broken) > 1 else ""
+        raise LesionError(broken[0] + others)
+    return traits
+
+
+def _traits(image: LesionImage) -> _Traits | str:
+    """Read one image; of one that cannot be read return what is wrong with it."""
+    try:
+        pixels = image.read_rgb()
+        data = image.path.read_bytes()
+    except LesionError as error:
+        return str(error)
+    except OSError as error:
+        return f"{image.path}: cannot be read ({error.strerror}); convert the data set again"
+    return _Traits(
+        hashlib.sha256(data).digest(),
+        hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest(),
+        signature(np.ascontiguousarray(pixels[..., ::-1])),
+    )

@@ -1,0 +1,62 @@
+"""Converted data sets with planted copies, and evaluations of them."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+from test_duplicates import lesion, recoloured
+
+from lesion_d2.figures.dataset_files import SPLITS
+
+
+def number(seed: int) -> str:
+    return f"ISIC_{seed:07d}"
+
+
+def png(image, level: int = 1) -> bytes:
+    return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, level])[1].tobytes()
+
+
+def picture(seed: int) -> bytes:
+    """The file of a lesion of its own."""
+    return png(lesion(seed, 192, 256))
+
+
+def repacked(seed: int) -> bytes:
+    """Another file of the same pixels."""
+    return png(lesion(seed, 192, 256), level=9)
+
+
+def near(seed: int) -> bytes:
+    """Another rendering of the same lesion."""
+    return png(recoloured(lesion(seed, 192, 256)))
+
+
+def make_dataset(folder: Path, **splits: dict[int, bytes]) -> Path:
+    """Write a converted data set: for each split the files by image id."""
+    (folder / "images").mkdir(parents=True)
+    for split in SPLITS:
+        images = []
+        for image_id, data in splits.get(split, {}).items():
+            file_name = f"images/{split}_{number(image_id)}.png"
+            (folder / file_name).write_bytes(data)
+            sides = {"height": 192, "width": 256, "original_height": 192, "original_width": 256}
+            images.append(
+                {"id": image_id, "isic_id": number(image_id), "file_name": file_name, **sides}
+            )
+        (folder / f"{split}.json").write_text(json.dumps({"images": images, "annotations": []}))
+    return folder
+
+
+def make_evaluation(folder: Path, name: str, **columns: dict[int, float]) -> Path:
+    """Write an evaluation: for each column the scores by image id."""
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({"dataset": name}))
+    with open(folder / "per_image.csv", "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["image_id", "isic_id", *columns])
+        for image_id in next(iter(columns.values())):
+            scores = [column[image_id] for column in columns.values()]
+            writer.writerow([image_id, number(image_id % 10**7), *scores])
+    return folder

@@ -1,0 +1,379 @@
+"""The leak audit, and tools/audit_split.py."""
+
+import csv
+import json
+import random
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from figure_files import assert_png, texts
+from leak_files import make_dataset, make_evaluation, near, number, picture, repacked
+
+from lesion_d2.errors import LesionError
+from lesion_d2.leaks import sheet
+from lesion_d2.leaks.audit import audit
+from lesion_d2.leaks.scores import compare_scores, read_scores
+from lesion_d2.leaks.search import find_twins, read_images
+
+TOOL = Path(__file__).parents[1] / "tools" / "audit_split.py"
+OWN = {seed: picture(seed) for seed in range(8)}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A data set with a copy of each kind across splits, and one of each inside a split."""
+    return make_dataset(
+        tmp_path_factory.mktemp("planted") / "planted",
+        train=OWN | {90: OWN[0], 91: repacked(1), 92: near(2)},
+        val={31: near(3)},
+        test={10: OWN[4], 11: repacked(5), 12: near(6), 13: picture(13), 14: picture(14)},
+    )
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """A data set of which nothing leaks, though its training split repeats an image."""
+    folder = tmp_path_factory.mktemp("clean") / "clean"
+    return make_dataset(folder, train={0: OWN[0], 1: OWN[0]}, val={2: OWN[2]}, test={3: OWN[3]})
+
+
+def found(folders, workers=1):
+    """For each pair: kind, ids, hash distance and score."""
+    return [
+        (t.kind, t.first.image.image_id, t.second.image.image_id, t.hash_distance, t.score)
+        for t in find_twins(read_images(folders), workers)
+    ]
+
+
+# --- the search
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_planted_pair_is_found_once_with_its_strongest_kind(planted, workers):
+    pairs = found([planted], workers)
+    assert [(kind, first, second) for kind, first, second, *_ in pairs[:4]] == [
+        ("same_bytes", 0, 90),
+        ("same_bytes", 4, 10),
+        ("same_pixels", 1, 91),
+        ("same_pixels", 5, 11),
+    ]
+    assert {pair[3:] for pair in pairs[:4]} == {(0, None)}
+    assert {pair[:3] for pair in pairs[4:]} == {
+        ("near_duplicate", 2, 92),
+        ("near_duplicate", 3, 31),
+        ("near_duplicate", 6, 12),
+    }
+    scores = [score for *_, score in pairs[4:]]
+    assert scores == sorted(scores, reverse=True)
+    assert min(scores) >= 10
+
+
+def test_a_near_duplicate_is_one_of_every_copy_of_an_image(tmp_path):
+    copies = {20 + i: OWN[0] if i % 2 else repacked(0) for i in range(9)}
+    others = {seed: OWN[seed] for seed in range(1, 6)}
+    folder = make_dataset(tmp_path / "a", train=others, val=copies, test={50: near(0)})
+    pairs = found([folder])
+    assert len([pair for pair in pairs if pair[0] == "same_bytes"]) == 6 + 10  # of 4 and of 5
+    assert len([pair for pair in pairs if pair[0] == "same_pixels"]) == 4 * 5
+    near_pairs = [pair for pair in pairs if pair[0] == "near_duplicate"]
+    assert [pair[1:3] for pair in near_pairs] == [(image_id, 50) for image_id in copies]
+    assert len({pair[3:] for pair in near_pairs}) == 1
+
+
+def test_one_id_in_two_splits_is_two_images(tmp_path):
+    folder = make_dataset(tmp_path / "a", train={0: OWN[0]}, test={0: OWN[0]})
+    assert found([folder]) == [("same_bytes", 0, 0, 0, None)]
+
+
+# --- the audit
+
+
+def test_the_audit_counts_each_pair_of_splits(planted, tmp_path):
+    result = audit(planted, output=tmp_path, sheets=0)
+    assert result.exit_code == 2
+    assert [path.name for path in result.files] == ["audit.json", "leaks.csv"]
+    one = dict.fromkeys(("same_bytes", "same_pixels", "near_duplicate"), 1)
+    none = dict.fromkeys(one, 0)
+    assert json.loads((tmp_path / "audit.json").read_text()) == {
+        "format": 1,
+        "images": {"planted_train": 11, "planted_val": 1, "planted_test": 5},
+        "leaks": [
+            {"first": "planted_train", "second": "planted_val", **none, "near_duplicate": 1},
+            {"first": "planted_train", "second": "planted_test", **one},
+            {"first": "planted_val", "second": "planted_test", **none},
+        ],
+        "inside_one_split": one,
+        "training": "planted_train",
+        "with_twin_in_training": {
+            "planted_val": {"images": 1, "with_twin": 1, "share": 1.0},
+            "planted_test": {"images": 5, "with_twin": 3, "share": 0.6},
+        },
+    }
+    with open(tmp_path / "leaks.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["kind"], row["first_id"], row["second_id"]) for row in rows[:2]] == [
+        ("same_bytes", number(4), number(10)),
+        ("same_pixels", number(5), number(11)),
+    ]
+    assert rows[0] == {
+        "kind": "same_bytes", "hash_distance": "0", "score": "",
+        "first_dataset": "planted", "first_split": "train", "first_id": number(4),
+        "second_dataset": "planted", "second_split": "test", "second_id": number(10),
+    }  # fmt: skip
+    assert {row["second_id"] for row in rows[2:]} == {number(12), number(31)}
+    said = str(result)
+    assert "planted_test: 3 of 5 images (60.0%) have a twin in planted_train" in said
+    assert re.search(r"^planted_train - planted_test +1 +1 +1$", said, re.M)
+    assert re.search(r"^inside one split \(no leak\) +1 +1 +1$", said, re.M)
+    assert "\n4 leaks\n" in said
+
+
+def test_copies_inside_one_split_are_no_leak(clean, tmp_path):
+    result = audit(clean, output=tmp_path)
+    assert result.exit_code == 0
+    assert result.summary["inside_one_split"]["same_bytes"] == 1
+    assert (tmp_path / "leaks.csv").read_text().count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.json", "leaks.csv"]
+
+
+def test_a_second_data_set_is_searched_against_the_training(clean, tmp_path):
+    external = make_dataset(
+        tmp_path / "external", test={70: near(0), 71: near(3), 72: picture(72), 2: picture(73)}
+    )
+    result = audit(clean, external, output=tmp_path / "out", sheets=0)
+    leaks = {(row["first"], row["second"]): row for row in result.summary["leaks"]}
+    assert leaks["clean_train", "external_test"]["near_duplicate"] == 2  # both copies of image 0
+    assert leaks["clean_test", "external_test"]["near_duplicate"] == 1
+    assert sum(row["near_duplicate"] for row in leaks.values()) == result.leaks == 3
+    assert result.summary["with_twin_in_training"]["external_test"] == {
+        "images": 4, "with_twin": 1, "share": 0.25
+    }  # fmt: skip
+    assert "external_train" not in str(result)  # it holds no image
+
+
+def test_the_scores_of_leaked_images_are_compared(planted, tmp_path):
+    max_iou = {10: 0.9, 11: 0.8, 12: 0.95, 13: 0.5, 14: 0.7}
+    jaccard = {key: value - 0.1 for key, value in max_iou.items()}
+    folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=max_iou, jaccard=jaccard)
+    result = audit(planted, eval_dir=folder, output=tmp_path / "out", sheets=0)
+    scores = json.loads((tmp_path / "out" / "audit.json").read_text())["scores"]
+    assert (scores["dataset"], scores["with_twin"], scores["without_twin"]) == (
+        "planted_test", 3, 2
+    )  # fmt: skip
+    assert scores["max_iou"]["mean_with_twin"] == pytest.approx(2.65 / 3)
+    assert scores["max_iou"]["mean_without_twin"] == pytest.approx(0.6)
+    assert scores["max_iou"]["difference"] == pytest.approx(2.65 / 3 - 0.6)
+    assert scores["jaccard"]["mean_without_twin"] == pytest.approx(0.5)
+    assert scores["jaccard"]["difference"] == pytest.approx(2.65 / 3 - 0.6)
+    assert "mean max_iou of 3 images with a twin and 2 without: 0.8833 and 0.6000" in str(result)
+
+
+def test_the_interval_agrees_with_a_slow_bootstrap(planted, tmp_path):
+    rng = np.random.default_rng(5)
+    with_twin, without = rng.beta(9, 1, 30).tolist(), rng.beta(8, 2, 200).tolist()
+    test = {100 + i: value for i, value in enumerate(with_twin + without)}
+    images = read_images([planted])
+    scores = read_scores(
+        make_evaluation(tmp_path / "e", "planted_test", max_iou={10: 0.5, 10_000_010: 0.7}), images
+    )
+    assert scores.by_measure["max_iou"].tolist() == [0.5]  # without the flipped copy
+    scores = type(scores)(
+        scores.place, np.array(list(test)), {"max_iou": np.array(list(test.values()))}
+    )
+    row = compare_scores(scores, set(range(100, 130)))["max_iou"]
+
+    draw = random.Random(1)
+    slow = []
+    for _ in range(4000):
+        first = [draw.choice(with_twin) for _ in with_twin]
+        second = [draw.choice(without) for _ in without]
+        slow.append(sum(first) / len(first) - sum(second) / len(second))
+    slow.sort()
+    assert row["difference"] == pytest.approx(sum(with_twin) / 30 - sum(without) / 200)
+    assert row["difference_low"] == pytest.approx(slow[100], abs=0.004)
+    assert row["difference_high"] == pytest.approx(slow[3899], abs=0.004)
+
+
+@pytest.mark.parametrize("ids", [(13, 14), (10, 13, 14), (10, 11)])
+def test_one_image_on_a_side_is_nothing_to_compare(planted, tmp_path, ids):
+    folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=dict.fromkeys(ids, 0.5))
+    result = audit(planted, eval_dir=folder, output=tmp_path / "out", sheets=0)
+    assert result.summary["scores"]["max_iou"] is None
+    assert "too few to compare" in str(result)
+
+
+# --- the sheets
+
+
+def test_sheets_show_both_images_of_each_pair(planted):
+    pairs = find_twins(read_images([planted]), 1)
+    (figure,) = sheet.sheet_figures(pairs, 1)
+    said = texts(figure)
+    assert "pairs across splits, 1 to 7 of 7" in said
+    assert f"same bytes\n{number(0)}\nplanted_train\n" in said
+    assert f"0 bits differ\n{number(90)}\nplanted_train" in said
+    assert f"near duplicate, score {pairs[-1].score}" in said
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert len(shown) == 14
+    assert {image.shape for image in shown} == {(188, 250, 3)}  # no larger than the panel
+
+
+def test_pairs_are_paged_up_to_the_limit(planted, monkeypatch):
+    monkeypatch.setattr(sheet, "PAIRS_A_SHEET", 3)
+    pairs = find_twins(read_images([planted]), 1)
+    for limit, last in ((0, []), (2, ["1 to 3", "4 to 6"]), (9, ["1 to 3", "4 to 6", "7 to 7"])):
+        titles = [figure.get_suptitle() for figure in sheet.sheet_figures(pairs, limit)]
+        assert titles == [f"pairs across splits, {part} of 7" for part in last]
+
+
+# --- the tool
+
+
+def run(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["audit_split.py", *map(str, arguments), "--workers", "1"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(TOOL), run_name="__main__")
+    return stop.value.code
+
+
+def test_tool_writes_and_prints_what_it_finds(planted, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("output", "leaks", "planted")
+    folder.mkdir(parents=True)
+    (folder / "leaks_07.png").write_bytes(b"of an earlier audit")
+    assert run(monkeypatch, "--dataset", planted) == 2
+    printed = capsys.readouterr().out.splitlines()
+    names = ("audit.json", "leaks.csv", "leaks_01.png")
+    assert printed[-4:] == ["4 leaks", *(str(folder / name) for name in names)]
+    assert sorted(path.name for path in folder.iterdir()) == list(names)
+    assert_png(folder / "leaks_01.png")
+
+
+def test_tool_is_content_with_a_clean_data_set(clean, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "--dataset", clean, "--output", tmp_path) == 0
+    assert "0 leaks" in capsys.readouterr().out
+
+
+def test_help_is_quick_and_has_an_example():
+    code = (
+        "import atexit, runpy, sys; heavy = {'torch', 'detectron2', 'cv2', 'scipy'};"
+        "atexit.register(lambda: print('heavy', heavy & set(sys.modules)));"
+        f"sys.argv = ['tool', '--help']; runpy.run_path({str(TOOL)!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=TOOL.parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.endswith("heavy set()\n")
+    assert "tools/audit_split.py --dataset datasets/isic2018" in done.stdout
+    assert "exit status: 0 no leak, 2 leaks found, 1 error" in done.stdout
+
+
+def break_image(folder: Path) -> None:
+    (folder / "images" / f"test_{number(3)}.png").write_bytes(b"not a picture")
+
+
+def drop_images(folder: Path) -> None:
+    for path in (folder / "images").glob("t*.png"):
+        path.unlink()
+
+
+def replace_image(folder: Path) -> None:
+    path = folder / "images" / f"test_{number(3)}.png"
+    path.unlink()
+    path.mkdir()
+
+
+def drop_split(folder: Path) -> None:
+    (folder / "val.json").unlink()
+
+
+def cut_split(folder: Path) -> None:
+    (folder / "val.json").write_text('{"images": [')
+
+
+def list_split(folder: Path) -> None:
+    (folder / "val.json").write_text("[]")
+
+
+def drop_key(folder: Path) -> None:
+    (folder / "val.json").write_text('{"images": [{"id": 1}], "annotations": []}')
+
+
+def empty(folder: Path) -> None:
+    for path in folder.glob("*.json"):
+        path.write_text('{"images": [], "annotations": []}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (break_image, f"test_{number(3)}.png: not a readable image; convert the data set again$"),
+        (drop_images, f"train_{number(0)}.png: not a readable.*; 2 other images are broken too$"),
+        (replace_image, f"test_{number(3)}.png: not a readable image"),
+        (drop_split, "val.json: cannot be read.*tools/convert_isic.py"),
+        (cut_split, "val.json: not JSON.*tools/convert_isic.py"),
+        (list_split, "val.json: not the COCO file.*tools/convert_isic.py"),
+        (drop_key, "val.json: lacks the key"),
+        (empty, "broken: holds no image"),
+    ],
+)
+def test_a_broken_data_set_is_one_line(tmp_path, monkeypatch, capsys, spoil, message):
+    folder = make_dataset(
+        tmp_path / "broken", train={0: OWN[0], 1: OWN[1]}, val={2: OWN[2]}, test={3: OWN[3]}
+    )
+    spoil(folder)
+    assert run(monkeypatch, "--dataset", folder, "--output", tmp_path / "out") == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert re.search(message, last)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "message"),
+    [
+        ("planted_train", {"max_iou": {0: 0.5}}, "the training split itself"),
+        ("other_test", {"max_iou": {10: 0.5}}, "of other_test, which is none of planted_train, "),
+        (["planted_test"], {"max_iou": {10: 0.5}}, "which is none of"),
+        ("planted_test", {"max_iou": {10: 0.5, 0: 0.5}}, "image 0 is not in .* test split"),
+        ("planted_test", {"jaccard": {10: 0.5}}, "per_image.csv: .*max_iou"),
+        ("planted_test", {"max_iou": {10: "half"}}, "per_image.csv: no number at max_iou"),
+        ("planted_test", {"max_iou": {10: 1.5}}, "per_image.csv: .*out of range"),
+        ("planted_test", {"max_iou": {}}, "per_image.csv: holds no image"),
+    ],
+)
+def test_an_evaluation_of_something_else_is_refused(planted, tmp_path, name, columns, message):
+    folder = make_evaluation(tmp_path / "e", name, **columns)
+    with pytest.raises(LesionError, match=message):
+        audit(planted, eval_dir=folder, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_data_sets_of_one_name_are_refused(clean, tmp_path):
+    other = make_dataset(tmp_path / "clean", test={0: OWN[0]})
+    with pytest.raises(LesionError, match="is called clean like the other data set"):
+        audit(clean, other, output=tmp_path / "out")
+    (tmp_path / "link").symlink_to(other)
+    assert audit(clean, tmp_path / "link", output=tmp_path / "out", sheets=0).leaks == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers: 0 is less than 1"),
+        ({"sheets": -1}, "sheets: -1 is less than 0"),
+        ({"eval_dir": Path("nowhere")}, "nowhere/metrics.json: cannot be read"),
+        ({"against": Path("nowhere")}, "nowhere/train.json: cannot be read"),
+        ({"output": TOOL}, "audit_split.py: cannot be created .*--output"),
+        ({"output": TOOL / "x"}, "cannot be created"),
+    ],
+)
+def test_mistakes_are_named_before_the_search(clean, options, message):
+    with pytest.raises(LesionError, match=message):
+        audit(clean, **options)

@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Write the report of an evaluation: one HTML file that opens without a network.
+
+Called as: tools/report.py RUN [--dataset DIR] [--output FILE]
+"""
+
+import argparse
+from pathlib import Path
+
+from lesion_d2.errors import LesionError, run_tool
+
+EPILOG = """
+Writes report.html into each evaluation's folder.
+
+examples:
+  every evaluation of a run:
+    tools/report.py output/isic_mrcnn
+  one evaluation, of a data set that was moved:
+    tools/report.py output/isic_mrcnn/eval/isic2018_test --dataset /data/isic2018 \\
+        --output isic2018_test.html
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder of a run (each evaluation in its folder eval) or of one evaluation",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=Path,
+        metavar="DIR",
+        help="folder of the converted data set (default: that of the evaluated name below "
+        "$DETECTRON2_DATASETS or datasets)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="of a single evaluation (default: report.html in its folder)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the reports, and print the path of each."""
+    args = parse_arguments()
+
+    from lesion_d2.report.write import find_dataset, find_evaluations, find_run, write_report
+
+    folders = find_evaluations(args.run)
+    if args.output and len(folders) > 1:
+        raise LesionError(
+            f"{args.run}: holds {len(folders)} evaluations; name one of them to use --output"
+        )
+    for folder in folders:
+        dataset = args.dataset or find_dataset(folder)
+        print(write_report(folder, dataset, find_run(folder), args.output))
+
+
+if __name__ == "__main__":
+    run_tool(main)
