@@ -1,5 +1,7 @@
 """The one exception type for what a user can get wrong, and how tools show it."""
 
+import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,16 +18,24 @@ class LesionError(Exception):
 TRACEBACK_MARK = f"{LesionError.__module__}.{LesionError.__qualname__}: "
 
 
+def quiet_libraries() -> None:
+    """Silence what Detectron2 and torch say of their own code: a user can do nothing about it."""
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    warnings.filterwarnings("ignore", module=r"(detectron2|torch|torchvision)\.")
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+
+
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a command-line tool and exit with its status.
 
-    A :class:`LesionError` becomes one line on standard error and exit status 1;
-    an interrupt becomes exit status 130. Anything else is a defect of ours and keeps its traceback.
+    A :class:`LesionError` becomes one line on standard error and exit status 1; an interrupt
+    becomes exit status 130, a reader that left (``| head``) 141. Anything else is a defect of ours
+    and keeps its traceback.
     """
-    # Raised inside torchvision and Detectron2 when they are imported; nothing a user can mend.
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    quiet_libraries()
     try:
         status = main() or 0
+        sys.stdout.flush()
     except LesionError as error:
         # From another process it comes with that one's traceback.
         message = " ".join(str(error).rpartition(TRACEBACK_MARK)[2].split())
@@ -34,4 +44,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    except BrokenPipeError:
+        # Python flushes once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
     sys.exit(status)

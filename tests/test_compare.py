@@ -15,6 +15,7 @@ from figure_files import HEIGHT, WIDTH, assert_png, make_dataset, square, texts
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.compare import changed_most, compare, compare_rows
 from lesion_d2.evaluation.compare_report import describe, make_report, write_report
+from lesion_d2.evaluation.official import SCORES
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.figures.comparison import (
     changed_images_figure,
@@ -22,7 +23,7 @@ from lesion_d2.figures.comparison import (
     read_submitted,
 )
 from lesion_d2.figures.dataset_files import read_split
-from lesion_d2.figures.evaluation_files import SCORES, find_evaluation, read_evaluation
+from lesion_d2.figures.evaluation_files import find_evaluation, read_evaluation
 
 ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "compare.py"

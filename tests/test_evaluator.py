@@ -16,8 +16,8 @@ from PIL import Image
 
 from lesion_d2.data.members import with_flips
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.lesion_evaluator import METRICS, LesionEvaluator
-from lesion_d2.evaluation.official import official_scores
+from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.evaluation.official import SCORES, official_scores
 from lesion_d2.evaluation.statistics import mean_interval
 from lesion_d2.prediction.lesion import Lesion
 
@@ -210,7 +210,7 @@ def test_the_files(tmp_path):
         with Image.open(tmp_path / "submission" / f"{row['isic_id']}_segmentation.png") as mask:
             assert mask.mode == "L"
             np.testing.assert_array_equal(np.array(mask), lesion.mask * np.uint8(255))
-    for name in METRICS:
+    for name in SCORES:
         values = np.array([float(row[name]) for row in table])
         low, high = mean_interval(values)
         found = [summary[f"mean_{name}{end}"] for end in ("", "_low", "_high")]

@@ -1,5 +1,8 @@
 """Atomic files and one-line errors."""
 
+import subprocess
+import sys
+
 import pytest
 
 from lesion_d2.errors import LesionError, run_tool
@@ -56,6 +59,21 @@ def test_the_exit_status_and_the_line_of_a_tool(main, status, stderr, capsys):
         run_tool(main)
     assert exit_.value.code == status
     assert capsys.readouterr().err == stderr
+
+
+def test_a_reader_that_left_is_no_defect():
+    program = (
+        "from lesion_d2.errors import run_tool\n"
+        "run_tool(lambda: [print('x' * 100) for _ in range(10_000)] and None)"
+    )
+    tool = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    tool.stdout.readline()
+    tool.stdout.close()
+    assert tool.stderr.read() == b""
+    assert tool.wait(60) == 141
+    tool.stderr.close()
 
 
 def test_a_defect_keeps_its_traceback():

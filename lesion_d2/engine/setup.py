@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch.multiprocessing import ProcessRaisedException
 from lesion_d2.config import derive_schedule, get_lesion_cfg
 from lesion_d2.data.loader import load_members
 from lesion_d2.engine.checkpoint import check_trained_file
-from lesion_d2.errors import TRACEBACK_MARK, LesionError
+from lesion_d2.errors import TRACEBACK_MARK, LesionError, quiet_libraries
 
 logger = logging.getLogger(__name__)
 
@@ -159,8 +158,7 @@ def setup(args: argparse.Namespace, subfolder: str = "") -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, subfolder))
     cfg.freeze()
-    # Deprecations inside Detectron2 and torch, which a user of this project can do nothing about.
-    warnings.filterwarnings("ignore", module=r"(detectron2|torch|torchvision)\.")
+    quiet_libraries()  # in this process, too
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="lesion_d2")
     default_setup(cfg, args)
     return cfg

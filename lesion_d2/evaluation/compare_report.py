@@ -60,7 +60,7 @@ def make_report(comparison: Comparison, metric: str, count: int) -> Report:
 
     Args:
         comparison: at least two evaluations.
-        metric: one of :data:`lesion_d2.figures.evaluation_files.SCORES`.
+        metric: one of :data:`lesion_d2.evaluation.official.SCORES`.
         count: how many gains and how many losses to list.
 
     Raises:

@@ -15,7 +15,7 @@ from pycocotools import mask as mask_util
 
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.official import OFFICIAL_METRICS, official_scores
+from lesion_d2.evaluation.official import SCORES, official_scores
 from lesion_d2.evaluation.statistics import FAILURE_IOU, summarise
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.lesion import Lesion
@@ -52,9 +52,6 @@ class ImageScore:
     area_share: float
     border_share: float
     estimated_iou: float | None
-
-
-METRICS = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
 
 
 class LesionEvaluator(DatasetEvaluator):
@@ -162,7 +159,7 @@ class LesionEvaluator(DatasetEvaluator):
         self.rows = scores
         if self._output_dir:
             self._write(scores, predictions)
-        table = {name: np.array([getattr(row, name) for row in scores]) for name in METRICS}
+        table = {name: np.array([getattr(row, name) for row in scores]) for name in SCORES}
         first, median, third = np.percentile(table["max_iou"], [25, 50, 75])
         return OrderedDict(
             lesion={

@@ -18,6 +18,9 @@ OFFICIAL_METRICS = (
     "accuracy",
 )
 
+# The columns of `per_image.csv` that are scores: the seed experiment's two, and these.
+SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
+
 
 def official_scores(
     truth: npt.NDArray[np.bool_], prediction: npt.NDArray[np.bool_]

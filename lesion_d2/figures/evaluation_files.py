@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.official import OFFICIAL_METRICS
+from lesion_d2.evaluation.official import SCORES
 from lesion_d2.figures.json_files import read_json
 
 REMEDY = "write the folder with tools/eval.py"
@@ -22,8 +22,6 @@ SUMMARY_KEYS = (
     "mean_max_iou_high",
 )
 
-# The per-image scores: of the instances, then of the one submitted mask.
-SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
 ESTIMATE = "estimated_iou"  # empty where there was no confidence model
 # Of the submitted mask; what the confidence model estimates its IoU from.
 _FEATURES = ("score", "candidates", "sharpness", "agreement", "area_share", "border_share")
