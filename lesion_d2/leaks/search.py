@@ -92,7 +92,9 @@ def read_images(folders: Sequence[Path]) -> list[PlacedImage]:
     for name, folder in zip(names, folders, strict=True):
         before = len(images)
         for split in SPLITS:
-            images += [PlacedImage(Place(name, split), image) for image in read_split(folder, split)]
+            images += [
+                PlacedImage(Place(name, split), image) for image in read_split(folder, split)
+            ]
         if len(images) == before:
             raise LesionError(f"{folder}: holds no image; convert it with tools/convert_isic.py")
     return images
