@@ -10,10 +10,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["lesion_d2", "lesion_d2.*"]),
+    package_data={"lesion_d2.report": ["page.*"]},
     python_requires=">=3.10",
     # Detectron2 itself is not on the package index under its name: see docs/install.md.
     install_requires=[
+        "contourpy",
         "imagehash>=4.3",
+        "jinja2>=3",
         "matplotlib>=3.8",
         "numpy>=2.0",
         "opencv-python-headless>=4.10",

@@ -11,13 +11,16 @@ import numpy as np
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.boxplot import boxplot_figure
 from lesion_d2.figures.dataset_files import SPLITS, LesionImage, read_split
-from lesion_d2.figures.evaluation_files import read_evaluation, read_predictions
+from lesion_d2.figures.evaluation_files import Evaluation, read_evaluation, read_predictions
 from lesion_d2.figures.losses import losses_figure
 from lesion_d2.figures.predictions import PredictedImage, choose, predictions_figure
 from lesion_d2.figures.resolutions import resolutions_figure
 from lesion_d2.figures.run_files import read_metrics, read_schedule
 from lesion_d2.figures.samples import samples_figure
 from lesion_d2.figures.style import save_figure
+
+# Ids of flipped copies lie above those of ISIC's seven digits; their files do not exist.
+FLIPPED_ID_STEP = 10**7
 
 
 def dataset_name(dataset_dir: Path, split: str) -> str:
@@ -94,6 +97,25 @@ def draw_boxplot(eval_dir: Path, output: Path | None = None) -> Path:
     return save_figure(figure, output or eval_dir / "boxplot.png")
 
 
+def evaluated_lesions(evaluation: Evaluation, dataset_dir: Path) -> dict[int, LesionImage]:
+    """Return the images of the evaluated split by id.
+
+    The image of a flipped copy is at its id modulo :data:`FLIPPED_ID_STEP`.
+
+    Raises:
+        LesionError: an evaluated image is not in the data set.
+    """
+    name = str(evaluation.summary["dataset"])
+    split = name.rpartition("_")[2]
+    lesions = {lesion.image_id: lesion for lesion in read_split(dataset_dir, split)}
+    if missing := {image_id % FLIPPED_ID_STEP for image_id in evaluation.max_iou} - lesions.keys():
+        raise LesionError(
+            f"{evaluation.folder}: image {min(missing)} of {name} is not in "
+            f"{dataset_dir / split}.json; name the converted folder that was evaluated"
+        )
+    return lesions
+
+
 def draw_predictions(
     eval_dir: Path,
     dataset_dir: Path,
@@ -108,14 +130,7 @@ def draw_predictions(
     """
     evaluation = read_evaluation(eval_dir)
     name = evaluation.summary["dataset"]
-    split = name.rpartition("_")[2]
-    lesions = {lesion.image_id: lesion for lesion in read_split(dataset_dir, split)}
-    # Ids of flipped copies lie above those of ISIC's seven digits; their files do not exist.
-    if missing := {image_id % 10**7 for image_id in evaluation.max_iou} - lesions.keys():
-        raise LesionError(
-            f"{eval_dir}: image {min(missing)} of {name} is not in "
-            f"{dataset_dir / split}.json; name the converted folder that was evaluated"
-        )
+    lesions = evaluated_lesions(evaluation, dataset_dir)
     max_iou = {key: iou for key, iou in evaluation.max_iou.items() if key in lesions}
     instances = read_predictions(eval_dir)
     ids = list(max_iou)

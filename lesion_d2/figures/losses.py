@@ -41,14 +41,17 @@ def epoch_means(
     return np.array(list(by_epoch), int), np.array(means, float)
 
 
-def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run: str) -> Figure:
-    """Draw the six losses by epoch in a grid of 2 x 3, with a line at each stage switch reached.
+def losses_figure(
+    metrics: dict[int, dict[str, float]], schedule: Schedule, run: str, columns: int = 3
+) -> Figure:
+    """Draw the six losses by epoch in a grid, with a line at each stage switch reached.
 
     Args:
         metrics: iteration -> logged values, see
             :func:`lesion_d2.figures.run_files.read_metrics`.
         schedule: maps iterations to epochs.
         run: the run's name, for the title.
+        columns: of the grid; 1, 2, 3 or 6.
 
     Raises:
         LesionError: the log holds no training loss.
@@ -60,7 +63,7 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
     done = max(trained) + 1
 
     figure = new_figure(11, 6.5)
-    axes = figure.subplots(2, 3, sharex=True)
+    axes = figure.subplots(len(LOSSES) // columns, columns, sharex=True, squeeze=False)
     for ax, (key, name) in zip(axes.flat, LOSSES.items(), strict=True):
         ax.plot(*epoch_means(metrics, schedule, key), "o-", color=FIRST_COLOUR, label="training")
         if validated:
@@ -78,7 +81,7 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
         ax.grid(alpha=0.3)
         ax.set_xlim(0.4, schedule.epoch(done - 1) + 0.6)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for ax in axes[1]:
+    for ax in axes[-1]:
         ax.set_xlabel("epoch")
     for ax in axes[:, 0]:
         ax.set_ylabel("loss")
@@ -93,6 +96,6 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
     )
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=max(1, len(labels)), frameon=False
+        handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), frameon=False
     )
     return figure

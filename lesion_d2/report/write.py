@@ -1,0 +1,192 @@
+"""From an evaluation folder to its report.html."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.statistics import FAILURE_IOU
+from lesion_d2.figures.draw import evaluated_lesions
+from lesion_d2.figures.evaluation_files import REMEDY, Evaluation, read_evaluation
+from lesion_d2.files import atomic_write
+from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
+from lesion_d2.report.charts import (
+    calibration_charts,
+    distribution_charts,
+    factor_charts,
+    losses_chart,
+)
+from lesion_d2.report.content import (
+    NUMBERS,
+    SCORE_WORDS,
+    check_numbers,
+    metric_rows,
+    read_config,
+    what_ran,
+)
+
+# Bytes of the whole page; kept free for all but pictures and table; kept free for a row of it.
+PAGE_LIMIT = 15_000_000
+FIXED_LIMIT = 1_500_000
+ROW_LIMIT = 400
+
+COLUMNS: dict[str, Callable[[Any], str]] = {
+    **dict.fromkeys(("jaccard", "max_iou", "top1_iou", "dice"), "{:.3f}".format),
+    **dict.fromkeys(("sensitivity", "specificity", "accuracy", "score"), "{:.3f}".format),
+    "num_instances": "{:d}".format,
+}
+COLUMN_WORDS = {name: label for name, (label, _) in SCORE_WORDS.items()} | {
+    "score": "Score",
+    "num_instances": "Instances",
+}
+
+
+def find_evaluations(folder: Path) -> list[Path]:
+    """Return the evaluation folder that ``folder`` is, or all of a run's.
+
+    Raises:
+        LesionError: there is none.
+    """
+    if (folder / "per_image.csv").is_file():
+        return [folder]
+    if found := sorted(path.parent for path in folder.glob("eval/*/per_image.csv")):
+        return found
+    raise LesionError(f"{folder}: holds no evaluation (per_image.csv); {REMEDY}")
+
+
+def find_run(eval_dir: Path) -> Path | None:
+    """Return the run that ``eval_dir`` lies in as ``RUN/eval/NAME``, None if it is none."""
+    run_dir = eval_dir.absolute().parent.parent
+    files = (run_dir / "config.yaml", run_dir / "metrics.json")
+    return run_dir if all(path.is_file() for path in files) else None
+
+
+def find_dataset(eval_dir: Path) -> Path:
+    """Return the folder that the evaluated data set is registered with, unless it was moved.
+
+    Raises:
+        LesionError: ``metrics.json`` cannot be read, or there is no such folder.
+    """
+    name = str(read_evaluation(eval_dir).summary["dataset"])
+    folder = Path(os.getenv("DETECTRON2_DATASETS", "datasets"), name.rpartition("_")[0])
+    if not folder.is_dir():
+        raise LesionError(f"{folder}: data set of {eval_dir} not found; name it with --dataset DIR")
+    return folder
+
+
+def write_report(
+    eval_dir: Path, dataset_dir: Path, run_dir: Path | None = None, output: Path | None = None
+) -> Path:
+    """Write an evaluation's report and return its path.
+
+    Equal input gives an equal file.
+
+    Args:
+        eval_dir: the folder that ``tools/eval.py`` wrote.
+        dataset_dir: the converted data set it is of.
+        run_dir: the training run, for its config and losses; None leaves them out.
+        output: by default ``eval_dir/report.html``.
+
+    Raises:
+        LesionError: a file is missing, damaged or does not fit the others.
+    """
+    page = render(eval_dir, dataset_dir, run_dir)
+    output = output or eval_dir / "report.html"
+    with atomic_write(output) as stream:
+        stream.write(page)
+    return output
+
+
+def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
+    """Return the page; see :func:`write_report`."""
+    columns = (*COLUMNS, "isic_id", "estimated_iou")
+    evaluation = read_evaluation(eval_dir, ("dataset", *NUMBERS), columns)
+    check_numbers(evaluation)
+    table, summary = evaluation.table, evaluation.summary
+    lesions = evaluated_lesions(evaluation, dataset_dir)
+    losses = losses_chart(run_dir) if run_dir else None
+    config = read_config(run_dir) if run_dir else None
+
+    rows = len(table["jaccard"])
+    sheets = choose_sheets(evaluation, lesions)
+    room = PAGE_LIMIT - FIXED_LIMIT - ROW_LIMIT * rows - len(config or "")
+    cards = make_cards(evaluation, lesions, sheets, room)
+    estimated = not np.isnan(table["estimated_iou"]).any()
+    confidence = (
+        ("estimated IoU", table["estimated_iou"]) if estimated else ("score", table["score"])
+    )
+
+    # The first place a picture is shown in is the one that links lead to.
+    places: dict[int, str] = {}
+    for name, numbers in sheets.items():
+        for row in numbers:
+            places.setdefault(row, name)
+
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html").render(
+        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        script=Markup((folder / "page.js").read_text(encoding="utf-8")),
+        tiles=_tiles(summary),
+        summary=summary,
+        weights=summary.get("weights", "not recorded"),
+        what_ran=what_ran(summary),
+        config=config,
+        metrics=metric_rows(summary),
+        failure=FAILURE_IOU,
+        losses=losses,
+        distribution=distribution_charts(evaluation),
+        factors=factor_charts(table["jaccard"], [card.facts for card in cards]),
+        estimated=estimated,
+        calibration=calibration_charts(confidence[1], table["jaccard"], confidence[0]),
+        sheets=[(name, SHEETS[name], numbers) for name, numbers in sheets.items()],
+        places=places,
+        cards=cards,
+        without=sum(card.picture is None for card in cards),
+        others=[card for row, card in enumerate(cards) if card.picture and row not in places],
+        heads=_heads(estimated),
+        rows=[_cells(evaluation, row, card, estimated) for row, card in enumerate(cards)],
+    )
+
+
+def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return value, label and small print of the figures at the top."""
+    tiles = [
+        (
+            f"{summary[f'mean_{name}']:.3f}",
+            SCORE_WORDS[name][0],
+            f"{summary[f'mean_{name}_low']:.3f} to {summary[f'mean_{name}_high']:.3f}",
+        )
+        for name in ("threshold_jaccard", "jaccard", "max_iou")
+    ]
+    failures, images = int(summary["submitted_below_065"]), int(summary["num_images"])
+    share = f"of {images:,} images ({failures / images:.1%})"
+    return [*tiles, (f"{failures:,}", f"Jaccard below {FAILURE_IOU:g}", share)]
+
+
+def _heads(estimated: bool) -> list[str]:
+    labels = [COLUMN_WORDS[name] for name in COLUMNS]
+    return [*labels, *(["Estimate"] if estimated else []), "Lesion", "Border", "Contrast"]
+
+
+def _cells(evaluation: Evaluation, row: int, card: Card, estimated: bool) -> list[str]:
+    """Return the text of an image's row after its name."""
+    facts = card.facts
+    return [
+        *(words(evaluation.table[name][row]) for name, words in COLUMNS.items()),
+        *([f"{card.estimated:.3f}"] if estimated else []),
+        f"{facts.area_share:.1%}",
+        "yes" if facts.at_border else "no",
+        "–" if facts.contrast is None else f"{facts.contrast:.1f}",
+    ]
