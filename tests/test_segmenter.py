@@ -99,6 +99,20 @@ def test_the_average_over_all_symmetries_turns_with_the_image(cfg, model, batche
     assert upright["lesion"].mask.shape == (64, 85)
 
 
+def test_bfloat16_finds_nearly_the_same(cfg, model, batches):
+    agreement, differ = [], False
+    for batch in batches:
+        (exact,), (fast,) = (
+            segment(with_test(cfg, PRECISION=name), model, batch)
+            for name in ("float32", "bfloat16")
+        )
+        assert fast["lesion"].score == pytest.approx(exact["lesion"].score, abs=0.03)
+        agreement.append((fast["lesion"].mask == exact["lesion"].mask).mean())
+        differ |= fast["lesion"].score != exact["lesion"].score
+    assert np.mean(agreement) > 0.9
+    assert differ
+
+
 def test_an_image_in_which_nothing_is_found(cfg, model, batches):
     cfg = cfg.clone()
     threshold = model.roi_heads.box_predictor.test_score_thresh
@@ -122,7 +136,12 @@ def test_the_confidence_model_is_asked(cfg, model, batches):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("INSTANCE_CHOICE", "best"), ("VIEWS", ("sideways",)), ("POSTPROCESSING", ("polish",))],
+    [
+        ("PRECISION", "int8"),
+        ("INSTANCE_CHOICE", "best"),
+        ("VIEWS", ("sideways",)),
+        ("POSTPROCESSING", ("polish",)),
+    ],
 )
 def test_wrong_settings(cfg, model, key, value):
     with pytest.raises(LesionError, match=rf"TEST\.{key}"):

@@ -18,12 +18,14 @@ from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.engine.setup import setup
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.evaluation.failure_detection import failure_detection
-from lesion_d2.evaluation.lesion_evaluator import METRICS, LesionEvaluator
+from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.evaluation.official import SCORES
 from lesion_d2.figures.draw import draw_evaluation
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
 from lesion_d2.prediction.confidence import read_confidence
 from lesion_d2.prediction.segmenter import Segmenter, prediction_settings
+from lesion_d2.report.write import find_run, write_report
 
 
 def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
@@ -92,14 +94,15 @@ def describe(metrics: dict[str, Any]) -> str:
             metric.replace("_", " "),
             *(f"{metrics[f'mean_{metric}{end}']:.4f}" for end in ("", "_low", "_high")),
         )
-        for metric in METRICS
+        for metric in SCORES
     ]
     size = "originals" if metrics["resolution"] == "original" else "data set's images"
     views = len(metrics["views"]) * len(metrics["view_scales"])
     lines = [
         f"{metrics['dataset']}: {n} images at the size of the {size}, {views} view(s), split "
         f"{metrics['split_fingerprint'][:12]}, weights {metrics['weights_sha256'][:12]}, "
-        f"seed {metrics['seed']}",
+        f"seed {metrics['seed']}, "
+        + ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),
         tabulate(rows, headers=["metric", "mean", "95 % from", "to"], disable_numparse=True),
         f"max IoU over instances of score {metrics['score_threshold']} and above: median "
         f"{metrics['median_max_iou']:.4f}, quartiles {metrics['q1_max_iou']:.4f} and "
@@ -119,10 +122,11 @@ def describe(metrics: dict[str, Any]) -> str:
 
 
 def evaluate_and_draw(args: argparse.Namespace) -> None:
-    """Run one process of an evaluation; the main one draws the figures and prints the results."""
+    """Run one process of an evaluation; the main one draws, reports and prints the results."""
     cfg = setup(args, "eval")  # the run's own config and log stay as they are
     results = evaluate(cfg)
     for name, metrics in results.items():
-        folder = Path(cfg.OUTPUT_DIR) / name
-        draw_evaluation(folder, Path(MetadataCatalog.get(name).image_root))
-        print(f"{describe(metrics)}\nfiles and figures: {folder}")
+        folder, dataset = Path(cfg.OUTPUT_DIR) / name, Path(MetadataCatalog.get(name).image_root)
+        draw_evaluation(folder, dataset)
+        report = write_report(folder, dataset, find_run(folder))
+        print(f"{describe(metrics)}\nreport: {report}")

@@ -15,6 +15,7 @@ from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.tuning import Row, Setting, measure, select
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.confidence import ConfidenceModel, fit_confidence
+from lesion_d2.prediction.segmenter import Segmenter
 
 FOLDS = 5
 
@@ -36,7 +37,8 @@ def tune(cfg: CfgNode) -> Path:
     (name,) = cfg.DATASETS.VAL
     model = LesionTrainer.build_model(cfg)
     load_trained(model, cfg.MODEL.WEIGHTS)
-    measurements = measure(model.eval(), LesionTrainer.build_test_loader(cfg, name))
+    loader = LesionTrainer.build_test_loader(cfg, name)
+    measurements = measure(Segmenter(cfg, model).eval().model, loader, cfg.TEST.PRECISION)
     chosen, rows = select(measurements)
     folder = Path(cfg.OUTPUT_DIR)
     _write_rows(folder / "tuning.csv", rows)

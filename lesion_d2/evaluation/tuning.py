@@ -96,12 +96,17 @@ class Row(NamedTuple):
     below_065: int
 
 
-def measure(model: GeneralizedRCNN, batches: Iterable[list[dict[str, Any]]]) -> Measurements:
+def measure(
+    model: GeneralizedRCNN,
+    batches: Iterable[list[dict[str, Any]]],
+    precision: str = "float32",
+) -> Measurements:
     """Try every combination on every image.
 
     Args:
         model: trained, in evaluation mode.
         batches: of the test loader.
+        precision: what the network computes with, see ``TEST.PRECISION``.
     """
     pipelines = {steps: Postprocessing(steps) for steps in PIPELINES}
     settings = [Setting(*s) for s in itertools.product(VIEW_SETS, CHOICES, PIPELINES)]
@@ -112,7 +117,7 @@ def measure(model: GeneralizedRCNN, batches: Iterable[list[dict[str, Any]]]) -> 
     for member in itertools.chain.from_iterable(batches):
         truth = mask_util.decode(ground_truth_rle(member)).astype(bool)
         with torch.inference_mode():
-            found = {view: detect(model, [member["image"]], view)[0] for view in every}
+            found = {view: detect(model, [member["image"]], view, precision)[0] for view in every}
         for name, members in views.items():
             merged = merge([found[view] for view in members])
             for choice in CHOICES:

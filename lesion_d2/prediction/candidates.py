@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from detectron2.layers.mask_ops import _do_paste_mask  # the public one gives no soft masks
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 
 from lesion_d2.prediction.views import View
 
 MASK_THRESHOLD = 0.5
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Instances of two views are one finding from this IoU on, as proposals match in Detectron2.
 MATCH_IOU = 0.5
 
@@ -37,20 +38,27 @@ class Candidates:
         return Candidates(self.scores[index], self.masks[index], self.agreement[index])
 
 
-def detect(model: GeneralizedRCNN, images: Sequence[torch.Tensor], view: View) -> list[Candidates]:
+def detect(
+    model: GeneralizedRCNN,
+    images: Sequence[torch.Tensor],
+    view: View,
+    precision: str = "float32",
+) -> list[Candidates]:
     """Run a model on one view of each image.
 
     Args:
         model: in evaluation mode.
         images: of shape (C, H, W), as the model's mapper makes them.
         view: what the model gets to see.
+        precision: a key of :data:`PRECISIONS`; weights are in float32 either way.
 
     Returns:
         the candidates of each image at its own H and W, turned back, on the CPU.
     """
-    instances = model.inference(
-        [{"image": view.apply(image)} for image in images], do_postprocess=False
-    )
+    seen = [{"image": view.apply(image)} for image in images]
+    dtype = PRECISIONS[precision]
+    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        instances = model.inference(seen, do_postprocess=False)
     results = []
     for image, found in zip(images, (found.to("cpu") for found in instances), strict=True):
         height, width = image.shape[-2:]
@@ -65,10 +73,10 @@ def _paste(instances: Instances, size: tuple[int, int]) -> torch.Tensor:
     height, width = size
     if not len(instances):
         return torch.zeros(0, height, width)
-    boxes = instances.pred_boxes.clone()
+    boxes = Boxes(instances.pred_boxes.tensor.float())
     boxes.scale(width / instances.image_size[1], height / instances.image_size[0])
     # Boxes of no area paste as nothing at all.
-    corners = boxes.tensor.float()
+    corners = boxes.tensor
     corners[:, 2:] = torch.maximum(corners[:, 2:], corners[:, :2] + 1e-3)
     masks, _ = _do_paste_mask(instances.pred_masks.float(), corners, height, width, False)
     return masks

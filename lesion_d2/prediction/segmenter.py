@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
+from lesion_d2.prediction.candidates import MASK_THRESHOLD, PRECISIONS, Candidates, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.lesion import Lesion, describe_lesion
@@ -26,6 +26,7 @@ def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
     return {
         "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
         "max_size_test": cfg.INPUT.MAX_SIZE_TEST,
+        "precision": cfg.TEST.PRECISION,
         "views": list(cfg.TEST.VIEWS),
         "view_scales": list(cfg.TEST.VIEW_SCALES),
         "instance_choice": cfg.TEST.INSTANCE_CHOICE,
@@ -58,7 +59,13 @@ class Segmenter(nn.Module):
                 f"TEST.INSTANCE_CHOICE: {cfg.TEST.INSTANCE_CHOICE!r} is unknown; give one of "
                 + ", ".join(name for name, _ in INSTANCE_CHOICES)
             )
+        if cfg.TEST.PRECISION not in PRECISIONS:
+            raise LesionError(
+                f"TEST.PRECISION: {cfg.TEST.PRECISION!r} is unknown; give one of "
+                + ", ".join(PRECISIONS)
+            )
         self.model = model
+        self._precision = cfg.TEST.PRECISION
         self._confidence = confidence
         self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
         self._choose = INSTANCE_CHOICES.get(cfg.TEST.INSTANCE_CHOICE)
@@ -70,7 +77,7 @@ class Segmenter(nn.Module):
         Args:
             images: uint8 of shape (C, H, W), in the config's channel order and working size.
         """
-        found = [detect(self.model, images, view) for view in self._views]
+        found = [detect(self.model, images, view, self._precision) for view in self._views]
         return [merge(views) for views in zip(*found, strict=True)]
 
     def lesion(self, candidates: Candidates, size: tuple[int, int]) -> Lesion:
