@@ -6,9 +6,10 @@ import torch
 
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
+from lesion_d2.prediction.candidates import detect
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.segmenter import Segmenter
-from lesion_d2.prediction.views import SYMMETRIES
+from lesion_d2.prediction.views import SYMMETRIES, View, build_views
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +81,25 @@ def test_the_lesion_is_the_top_instance(cfg, model, batches):
 @pytest.mark.parametrize("symmetry", sorted(SYMMETRIES))
 def test_a_view_of_a_turned_image_is_the_plain_prediction_turned(cfg, model, batches, symmetry):
     """Showing the model image v(x) through view v^-1 must equal showing it x."""
-    from lesion_d2.prediction.candidates import detect
-    from lesion_d2.prediction.views import View
-
     image = batches[0][0]["image"][:, :63, :70]  # odd, and not square
     turned = View(symmetry).restore(image)
-    (plain,) = detect(model, [image], View("identity"))
-    (seen,) = detect(model, [turned], View(symmetry))
+    ((plain,),) = detect(model, [image], [View("identity")])
+    ((seen,),) = detect(model, [turned], [View(symmetry)])
     torch.testing.assert_close(seen.scores, plain.scores)
     torch.testing.assert_close(seen.masks, View(symmetry).restore(plain.masks))
+
+
+def test_views_together_equal_views_alone(model, batches):
+    images = [batch[0]["image"] for batch in batches[:2]]
+    views = build_views(tuple(SYMMETRIES), (1.0, 0.8))
+    together = detect(model, images, views)
+    for image, seen in zip(images, together, strict=True):
+        for view, candidates in zip(views, seen, strict=True):
+            ((alone,),) = detect(model, [image], [view])
+            # Smaller images are padded to the largest of a batch, which moves the last digits.
+            n = min(3, len(alone), len(candidates))
+            torch.testing.assert_close(candidates.scores[:n], alone.scores[:n], atol=0.02, rtol=0)
+            assert candidates.masks.shape[1:] == image.shape[1:]
 
 
 def test_the_average_over_all_symmetries_turns_with_the_image(cfg, model, batches):

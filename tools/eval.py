@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluate a trained checkpoint by per-image IoU, and draw the figures.
+"""Evaluate a trained checkpoint: max IoU, the challenge's metrics, figures, report.
 
 Called as: tools/eval.py --eval-only --config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]
 """
@@ -10,7 +10,12 @@ from lesion_d2.command_line import add_run_arguments
 from lesion_d2.errors import run_tool
 
 EPILOG = """
-Writes metrics.json, per_image.csv, predictions.json and figures to OUTPUT_DIR/eval/DATASET/.
+Writes to OUTPUT_DIR/eval/DATASET/:
+  metrics.json      means with 95 % intervals, and what they are of
+  per_image.csv     max IoU and the challenge's metrics of each image
+  predictions.json  all instances from the score threshold on, in COCO's format
+  submission/       the submitted masks, as the official scorer reads them
+  report.html       all of it to look at, and PNG figures
 
 examples:
   the best checkpoint of a run on the test split:
@@ -20,6 +25,10 @@ examples:
     tools/eval.py --eval-only --config-file configs/isic_mrcnn.yaml \\
         MODEL.WEIGHTS output/isic_mrcnn/model_best.pth \\
         DATASETS.TEST '("isic2018_val",)' TEST.SCORE_THRESH 0.7
+  at the size of the original images, as the challenge scores:
+    tools/eval.py --eval-only --config-file configs/isic_mrcnn.yaml \\
+        MODEL.WEIGHTS output/isic_mrcnn/model_best.pth \\
+        TEST.TRUTH_DIR ISIC2018_Task1_Training_GroundTruth
 """
 
 

@@ -17,7 +17,7 @@ from pycocotools import mask as mask_util
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.evaluation.official import official_scores
 from lesion_d2.evaluation.statistics import FAILURE_IOU, mean_interval, paired_interval
-from lesion_d2.prediction.candidates import detect, merge
+from lesion_d2.prediction.candidates import computing_in, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import feature_row
 from lesion_d2.prediction.lesion import describe_lesion
@@ -113,11 +113,12 @@ def measure(
     jaccard: dict[Setting, list[float]] = {setting: [] for setting in settings}
     features: dict[Setting, list[list[float]]] = {setting: [] for setting in settings}
     views = {name: build_views(*members) for name, members in VIEW_SETS.items()}
-    every = dict.fromkeys(view for members in views.values() for view in members)
+    every = list(dict.fromkeys(view for members in views.values() for view in members))
     for member in itertools.chain.from_iterable(batches):
         truth = mask_util.decode(ground_truth_rle(member)).astype(bool)
-        with torch.inference_mode():
-            found = {view: detect(model, [member["image"]], view, precision)[0] for view in every}
+        with torch.inference_mode(), computing_in(precision, model):
+            (seen,) = detect(model, [member["image"]], every)
+        found = dict(zip(every, seen, strict=True))
         for name, members in views.items():
             merged = merge([found[view] for view in members])
             for choice in CHOICES:

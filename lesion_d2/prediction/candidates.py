@@ -1,5 +1,6 @@
 """What a model finds in an image, as soft masks, and the average of several views of it."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,34 +39,48 @@ class Candidates:
         return Candidates(self.scores[index], self.masks[index], self.agreement[index])
 
 
+def computing_in(precision: str, model: GeneralizedRCNN) -> torch.autocast:
+    """Return a context in which a model computes in a precision of :data:`PRECISIONS`.
+
+    Weights stay in float32. They are converted once in a context, so put all views in one.
+    """
+    dtype = PRECISIONS[precision]
+    return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
+
+
 def detect(
-    model: GeneralizedRCNN,
-    images: Sequence[torch.Tensor],
-    view: View,
-    precision: str = "float32",
-) -> list[Candidates]:
-    """Run a model on one view of each image.
+    model: GeneralizedRCNN, images: Sequence[torch.Tensor], views: Sequence[View]
+) -> list[list[Candidates]]:
+    """Run a model on views of images; views of one size go through it together.
 
     Args:
         model: in evaluation mode.
         images: of shape (C, H, W), as the model's mapper makes them.
-        view: what the model gets to see.
-        precision: a key of :data:`PRECISIONS`; weights are in float32 either way.
+        views: what the model gets to see of each.
 
     Returns:
-        the candidates of each image at its own H and W, turned back, on the CPU.
+        for each image the candidates in each view, turned back to the image's own H and W, on the
+        CPU.
     """
-    seen = [{"image": view.apply(image)} for image in images]
-    dtype = PRECISIONS[precision]
-    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        instances = model.inference(seen, do_postprocess=False)
-    results = []
-    for image, found in zip(images, (found.to("cpu") for found in instances), strict=True):
-        height, width = image.shape[-2:]
-        masks = view.restore(_paste(found, view.turned((height, width))))
-        scores = found.scores.float()
-        results.append(Candidates(scores, masks, torch.ones_like(scores)))
-    return results
+    found: dict[tuple[int, View], Candidates] = {}
+    for _, group in itertools.groupby(sorted(views, key=_size), key=_size):
+        pairs = list(itertools.product(range(len(images)), group))
+        batch = [{"image": view.apply(images[index])} for index, view in pairs]
+        instances = model.inference(batch, do_postprocess=False)
+        for (index, view), item in zip(pairs, instances, strict=True):
+            found[index, view] = _candidates(item.to("cpu"), images[index], view)
+    return [[found[index, view] for view in views] for index in range(len(images))]
+
+
+def _size(view: View) -> tuple[float, bool]:
+    return view.scale, view.turned((0, 1)) == (0, 1)
+
+
+def _candidates(instances: Instances, image: torch.Tensor, view: View) -> Candidates:
+    height, width = image.shape[-2:]
+    masks = view.restore(_paste(instances, view.turned((height, width))))
+    scores = instances.scores.float()
+    return Candidates(scores, masks, torch.ones_like(scores))
 
 
 def _paste(instances: Instances, size: tuple[int, int]) -> torch.Tensor:

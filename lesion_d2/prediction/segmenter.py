@@ -13,7 +13,14 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.candidates import MASK_THRESHOLD, PRECISIONS, Candidates, detect, merge
+from lesion_d2.prediction.candidates import (
+    MASK_THRESHOLD,
+    PRECISIONS,
+    Candidates,
+    computing_in,
+    detect,
+    merge,
+)
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.lesion import Lesion, describe_lesion
@@ -77,8 +84,9 @@ class Segmenter(nn.Module):
         Args:
             images: uint8 of shape (C, H, W), in the config's channel order and working size.
         """
-        found = [detect(self.model, images, view, self._precision) for view in self._views]
-        return [merge(views) for views in zip(*found, strict=True)]
+        with computing_in(self._precision, self.model):
+            found = detect(self.model, images, self._views)
+        return [merge(views) for views in found]
 
     def lesion(self, candidates: Candidates, size: tuple[int, int]) -> Lesion:
         """Return the one lesion of an image of that output size (height, width)."""
