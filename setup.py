@@ -42,6 +42,6 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
-        "dev": ["hypothesis", "isic-challenge-scoring", "mypy", "pytest", "ruff"],
+        "dev": ["hypothesis", "isic-challenge-scoring", "mypy", "pytest", "ruff", "scikit-image"],
     },
 )

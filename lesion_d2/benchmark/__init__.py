@@ -1,0 +1,1 @@
+"""Benchmarks: this project beside the usual ways to do the same, in one process run."""

@@ -1,0 +1,103 @@
+"""Evaluation against COCO's, on the same predictions, and against the inference before it."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.evaluation import COCOEvaluator
+from detectron2.modeling import build_model
+
+from lesion_d2.benchmark.machine import to_the_end
+from lesion_d2.benchmark.models import benchmark_config, write_weights
+from lesion_d2.benchmark.options import Common
+from lesion_d2.benchmark.predict import test_records
+from lesion_d2.benchmark.report import Section
+from lesion_d2.benchmark.rivals.stock_detectron2 import with_boxes
+from lesion_d2.benchmark.timing import Contender, alternate, ratio
+from lesion_d2.data.mapper import LesionMapper
+from lesion_d2.engine.checkpoint import load_trained
+from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.prediction.segmenter import Segmenter
+
+OURS, COCO, INFERENCE = "LesionEvaluator", "COCOEvaluator", "inference"
+
+Items = Sequence[dict[str, Any]]
+
+
+def run(
+    common: Common, config_file: str, opts: list[str], weights: Path | None
+) -> tuple[str, list[Section]]:
+    """Measure.
+
+    Args:
+        common: options of all benchmarks; its data set is a converted one.
+        config_file: experiment.
+        opts: overrides of it.
+        weights: a checkpoint of it; None leaves weights random.
+
+    Returns:
+        the device, and the results.
+    """
+    cfg = benchmark_config(common, config_file, opts, weights)
+    records = test_records(common)
+    mapper = LesionMapper(cfg, False)
+    inputs = [mapper(record) for record in records]
+    path = write_weights(cfg, weights, inputs[:2], common.folder / "weights.pth")
+    model = build_model(cfg)
+    load_trained(model, str(path))
+    segmenter = Segmenter(cfg, model).eval()
+    outputs = infer(segmenter, inputs)
+    boxed = with_boxes(outputs)
+    folder = common.folder / "evaluation"
+    remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    contenders = [
+        Contender(OURS, partial(evaluate_ours, inputs, outputs, folder), remove),
+        Contender(COCO, partial(evaluate_coco, inputs, boxed, "benchmark_test", folder), remove),
+        Contender(INFERENCE, to_the_end(partial(infer, segmenter, inputs), cfg.MODEL.DEVICE)),
+    ]
+    seconds = alternate(contenders, common.repeats, "evaluating")
+    shares = {name: ratio(seconds[name], seconds[INFERENCE]) for name in (OURS, COCO)}
+    instances = sum(len(output["instances"]) for output in outputs)
+    title = (
+        f"evaluation of {len(inputs)} images with {instances} instances, "
+        f"{'given' if weights else 'random'} weights"
+    )
+    columns = {"share of the inference's time": shares}
+    section = Section(title, "image", len(inputs), seconds, (COCO, INFERENCE), columns=columns)
+    return cfg.MODEL.DEVICE, [section]
+
+
+def infer(segmenter: Segmenter, inputs: Items) -> list[dict[str, Any]]:
+    """Return the outputs of a model, one image at a time."""
+    with torch.inference_mode():
+        return [output for item in inputs for output in segmenter([item])]
+
+
+def evaluate_ours(inputs: Items, outputs: Items, folder: Path) -> dict[str, Any]:
+    """Evaluate with this project's evaluator; every instance counts."""
+    evaluator = LesionEvaluator(0.0, folder)
+    for item, output in zip(inputs, outputs, strict=True):
+        evaluator.process([item], [output])
+    return dict(evaluator.evaluate() or {})
+
+
+def evaluate_coco(inputs: Items, outputs: Items, name: str, folder: Path) -> dict[str, Any]:
+    """Evaluate the masks, not the boxes, with Detectron2's evaluator.
+
+    Args:
+        inputs: of the model.
+        outputs: from :func:`~lesion_d2.benchmark.rivals.stock_detectron2.with_boxes`.
+        name: registered data set that the inputs come from.
+        folder: to write to.
+    """
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        evaluator = COCOEvaluator(name, ("segm",), False, str(folder))
+        evaluator.reset()
+        for item, output in zip(inputs, outputs, strict=True):
+            evaluator.process([item], [output])
+        return dict(evaluator.evaluate([item["image_id"] for item in inputs]))

@@ -1,0 +1,89 @@
+"""Models to measure: with given weights, or with random ones that behave like trained ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from torch import nn
+
+from lesion_d2.benchmark.options import Common
+from lesion_d2.engine.checkpoint import load_trained
+from lesion_d2.engine.setup import load_config
+from lesion_d2.errors import LesionError
+
+# The optimizer has all its work, and weights stay as they are.
+LEARNING_RATE = 1e-12
+
+
+def benchmark_config(
+    common: Common, config_file: str, opts: list[str], weights: Path | None = None
+) -> CfgNode:
+    """Return an experiment's config, without its data sets, weights and output folder.
+
+    Raises:
+        LesionError: if it cannot be used, or there is no file ``weights``.
+    """
+    if "MODEL.WEIGHTS" in opts:
+        raise LesionError("MODEL.WEIGHTS: is not used here; give --weights FILE")
+    if weights and not weights.is_file():
+        raise LesionError(f"--weights: {weights}: no such file; give a checkpoint of the config")
+    cfg = load_config(config_file, opts)
+    cfg.DATASETS.TRAIN = cfg.DATASETS.VAL = cfg.DATASETS.TEST = ()
+    cfg.MODEL.WEIGHTS = ""
+    cfg.OUTPUT_DIR = str(common.folder / "run")
+    cfg.SOLVER.BASE_LR = LEARNING_RATE
+    return cfg
+
+
+def fill(model: nn.Module, weights: Path | None, batch: Sequence[Mapping[str, Any]]) -> None:
+    """Load weights into a Detectron2 model, or make its random ones fit to be measured.
+
+    Args:
+        model: to fill.
+        weights: a checkpoint of it.
+        batch: a mapped batch, for random weights: frozen norms take their statistics from it,
+            because without any the activations of a deep network overflow.
+    """
+    if weights:
+        load_trained(model, str(weights))
+        return
+    with torch.no_grad(), _statistics_from_data(model):
+        backbone: Any = model.backbone
+        preprocess: Any = model.preprocess_image
+        backbone(preprocess(batch).tensor)
+
+
+def write_weights(
+    cfg: CfgNode, weights: Path | None, batch: Sequence[Mapping[str, Any]], path: Path
+) -> Path:
+    """Return the given checkpoint, or write one of random weights to ``path``."""
+    if weights:
+        return weights
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    fill(model, None, batch)
+    torch.save({"model": model.state_dict()}, path)
+    return path
+
+
+@contextmanager
+def _statistics_from_data(model: nn.Module) -> Iterator[None]:
+    """Let each frozen norm take its mean and variance from what comes in."""
+
+    def take(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        values = inputs[0].float()
+        norm.get_buffer("running_mean").copy_(values.mean((0, 2, 3)))
+        norm.get_buffer("running_var").copy_(values.var((0, 2, 3)))
+
+    norms = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(take) for norm in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,1 @@
+"""What others would use, written as its documentation or its users write it."""

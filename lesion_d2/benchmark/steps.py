@@ -1,0 +1,103 @@
+"""Trainers that run one step at a time, with nothing but what belongs to each step."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine.hooks import IterationTimer, LRScheduler
+from detectron2.utils.events import EventStorage
+from torchvision.models.detection import MaskRCNN
+
+from lesion_d2.benchmark.models import LEARNING_RATE
+from lesion_d2.benchmark.rivals.torchvision_model import torchvision_images, torchvision_targets
+from lesion_d2.engine.hooks import SeedEachStep
+from lesion_d2.engine.staged_freeze import StagedFreeze
+from lesion_d2.engine.trainer import LesionTrainer
+
+Batch = Sequence[Mapping[str, Any]]
+# The others evaluate or write files, now and then.
+_EACH_STEP = (IterationTimer, LRScheduler, SeedEachStep, StagedFreeze)
+
+
+class _EachStepOnly(DefaultTrainer):
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        return []
+
+    def build_hooks(self) -> list[HookBase]:
+        return [hook for hook in super().build_hooks() if isinstance(hook, _EACH_STEP)]
+
+
+class OurTrainer(_EachStepOnly, LesionTrainer):
+    """This project's, without its own data."""
+
+
+class StockTrainer(_EachStepOnly):
+    """Detectron2's, without its own data."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        logger = logging.getLogger("detectron2")
+        level = logger.level
+        logger.setLevel(logging.INFO)  # else the trainer makes it write to the terminal
+        super().__init__(cfg)
+        logger.setLevel(level)
+
+
+class TrainerSteps:
+    """Calls run one step of a trainer each.
+
+    Args:
+        trainer: to run.
+        batches: what it reads; repeated without end if it is a list.
+        iteration: to start from; the stage follows from it.
+    """
+
+    def __init__(
+        self, trainer: _EachStepOnly, batches: Iterable[Batch], iteration: int = 0
+    ) -> None:
+        self.trainer = trainer
+        trainer.iter = trainer.start_iter = iteration
+        trainer.storage = EventStorage(iteration)
+        self.feed(batches)
+        with trainer.storage:
+            trainer.before_train()
+
+    def feed(self, batches: Iterable[Batch]) -> None:
+        """Read from these batches from now on."""
+        loop = self.trainer._trainer
+        loop.data_loader = cycle(batches) if isinstance(batches, list) else batches
+        loop._data_loader_iter_obj = None
+
+    def __call__(self) -> None:
+        """Run a step."""
+        with self.trainer.storage:
+            self.trainer.before_step()
+            self.trainer.run_step()
+            self.trainer.after_step()
+        self.trainer.iter += 1
+
+
+class TorchvisionSteps:
+    """Calls run one step of torchvision's model each, as its reference training does."""
+
+    def __init__(self, model: MaskRCNN, batches: list[Batch], device: str) -> None:
+        self._model = model.train()
+        self._batches = cycle(batches)
+        self._device = device
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._optimizer = torch.optim.SGD(
+            trainable, lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4
+        )
+
+    def __call__(self) -> None:
+        """Run a step."""
+        batch = next(self._batches)
+        images = torchvision_images(batch, self._device)
+        losses = self._model(images, torchvision_targets(batch, self._device))
+        self._optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        self._optimizer.step()
