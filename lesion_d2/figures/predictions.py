@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -86,7 +87,7 @@ def predictions_figure(images: Sequence[PredictedImage], title: str) -> Figure:
         draw_outline(right, truth, TRUTH_COLOUR, linewidths=1)
         instances = sorted(predicted.instances, key=lambda instance: instance["iou"])
         for instance in instances:
-            mask = decode_mask(instance["segmentation"], lesion.height, lesion.width)
+            mask = _instance_mask(instance["segmentation"], lesion)
             style = "solid" if instance is instances[-1] else "dashed"
             draw_outline(right, mask, PREDICTION_COLOUR, linestyles=style)
     outline_legend(
@@ -95,3 +96,13 @@ def predictions_figure(images: Sequence[PredictedImage], title: str) -> Figure:
         title="dashed: further instances of the same image",
     )
     return figure
+
+
+def _instance_mask(segmentation: dict[str, Any], lesion: LesionImage) -> np.ndarray:
+    """Return an instance's mask at the image's size; it may have been scored at the original's."""
+    original = lesion.original_height, lesion.original_width
+    if tuple(segmentation["size"]) != original:
+        return decode_mask(segmentation, lesion.height, lesion.width)
+    mask = decode_mask(segmentation, *original).astype(np.float32)
+    size = (lesion.width, lesion.height)
+    return cv2.resize(mask, size, interpolation=cv2.INTER_AREA) >= 0.5
