@@ -17,8 +17,8 @@ from lesion_d2.figures.evaluation_files import Evaluation, find_evaluation, read
 CONDITIONS = ("split_fingerprint", "score_threshold", "resolution")
 # What may differ: the things to compare.
 SETTINGS = (
-    *("dataset", "fingerprint", "weights", "weights_sha256", "seed", "min_size_test", "views"),
-    *("view_scales", "instance_choice", "postprocessing", "mask_threshold"),
+    *("dataset", "fingerprint", "weights", "weights_sha256", "seed", "min_size_test", "precision"),
+    *("views", "view_scales", "instance_choice", "postprocessing", "mask_threshold"),
 )
 # Columns of 0 and 1 made here; their means are shares of the images, the lower the better.
 SHARES = MISSED, FAILED = "missed", "submitted_below_065"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import detectron2
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -43,6 +44,9 @@ def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
         **prediction_settings(cfg),
         "mask_threshold": MASK_THRESHOLD,
         "versions": {
+            "detectron2": detectron2.__version__,
+        }
+        | {
             name: importlib.metadata.version(name)
             for name in ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
         },

@@ -38,6 +38,7 @@ _WHAT_RAN = {
     "weights_sha256": "SHA-256 of the weights",
     "seed": "Seed",
     "min_size_test": "Shorter side in the network",
+    "precision": "Network computes in",
     "score_threshold": "Score threshold of max IoU",
     "views": "Views",
     "view_scales": "Scales of the views",
