@@ -5,6 +5,7 @@ No test says how long something takes.
 
 import json
 import math
+import os
 import pickle
 import sys
 import zlib
@@ -13,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as mask_util
 from tiny import DEMO, ROOT, load_tool, run_python
 
@@ -29,6 +31,16 @@ from lesion_d2.synthetic.archive import IMAGES, MASKS
 
 TOOL = ROOT / "tools" / "benchmark.py"
 MIB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before(monkeypatch):
+    """Undo what a benchmark does to the number of threads, of child processes too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+    before = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(before)
+    torch.set_num_threads(1)
 
 
 # --- timing
@@ -198,7 +210,6 @@ def test_links_repeat_pairs_under_new_ids(archive, tmp_path):
 @pytest.fixture(scope="module")
 def models():
     """Detectron2's stock model, of random weights, and torchvision's with the same."""
-    import torch
     from detectron2.modeling import build_model
 
     from lesion_d2.benchmark.models import fill
@@ -217,8 +228,6 @@ def models():
 
 
 def test_torchvisions_model_computes_the_same(models):
-    import torch
-
     _, model, twin, batch = models
     with torch.no_grad():
         ours = model.backbone(model.preprocess_image(batch).tensor)
@@ -276,7 +285,6 @@ def test_weights_of_another_network_do_not_fit(models):
 
 def test_operations_agree_with_those_that_torch_counts(tiny_root, tiny_cfg, tmp_path):
     """torch counts what forward and backward pass really do."""
-    import torch
     from detectron2.modeling import build_model
     from detectron2.utils.events import EventStorage
     from torch.utils.flop_counter import FlopCounterMode
@@ -315,7 +323,6 @@ def test_stock_settings_are_the_model_zoos():
 
 
 def test_both_evaluators_get_the_same_predictions(tiny_root, tmp_path):
-    import torch
     from detectron2.data import DatasetCatalog
     from detectron2.structures import Instances
 

@@ -105,9 +105,10 @@ def test_evaluation_writes_what_it_prints(evaluation):
         ious = [float(row["max_iou"]) for row in csv.DictReader(stream)]
     assert len(ious) == metrics["num_images"] == 6
     assert metrics["mean_max_iou"] == pytest.approx(sum(ious) / 6)
-    assert f"tiny_test: mean max IoU {metrics['mean_max_iou']:.4f}" in stdout
-    assert "of 6 images, score threshold 0.05" in stdout
-    assert f"files and figures: {folder}" in stdout
+    assert "tiny_test: 6 images at the size of the data set's images" in stdout
+    assert f"max iou            {metrics['mean_max_iou']:.4f}" in stdout
+    assert "max IoU over instances of score 0.05 and above" in stdout
+    assert f"report: {folder / 'report.html'}" in stdout
     assert isinstance(json.loads((folder / "predictions.json").read_text()), list)
     assert list(folder.glob("*.png"))
 

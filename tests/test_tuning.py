@@ -104,6 +104,21 @@ def test_a_gain_that_may_be_chance_is_not_enough():
     assert any(row.gain > 0 for row in rows)
 
 
+def test_a_higher_mean_with_more_failures_is_not_taken():
+    measurements = invented({}, noise=0.0)
+    base = np.r_[np.full(30, 0.66), np.full(270, 0.9)]
+    for setting in measurements.jaccard:
+        measurements.jaccard[setting] = base
+    flips = {s: np.r_[np.full(30, 0.64), np.full(270, 0.91)] for s in ALL if s.views == "flips"}
+    measurements.jaccard.update(flips)
+    chosen, rows = select(measurements)
+    (row,) = [row for row in rows if row.part == "views" and row.setting.views == "flips"]
+    assert row.gain_low > 0
+    assert row.threshold_jaccard == pytest.approx(0.9 * 0.91)
+    assert row.baseline_threshold_jaccard == pytest.approx(0.9 * 0.9 + 0.1 * 0.66)
+    assert chosen.views == "identity"
+
+
 def test_every_setting_is_one_that_the_config_takes(model):
     cfg = get_lesion_cfg()
     for setting in ALL:

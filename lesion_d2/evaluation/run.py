@@ -28,6 +28,8 @@ from lesion_d2.prediction.confidence import read_confidence
 from lesion_d2.prediction.segmenter import Segmenter, prediction_settings
 from lesion_d2.report.write import find_run, write_report
 
+_PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
+
 
 def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
     manifest = Path(MetadataCatalog.get(dataset_name).image_root) / "split.json"
@@ -43,13 +45,8 @@ def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
         "seed": cfg.SEED,
         **prediction_settings(cfg),
         "mask_threshold": MASK_THRESHOLD,
-        "versions": {
-            "detectron2": detectron2.__version__,
-        }
-        | {
-            name: importlib.metadata.version(name)
-            for name in ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
-        },
+        "versions": {"detectron2": detectron2.__version__}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
 
 

@@ -79,7 +79,10 @@ def _cross_validated(features: np.ndarray, jaccard: np.ndarray) -> np.ndarray:
     return estimated
 
 
-HEADERS = ("part", "setting", "mean", "95 % interval", "gain", "95 % interval", "below 0.65")
+HEADERS = (
+    *("part", "setting", "mean", "95 % interval", "gain", "95 % interval"),
+    *("thresholded", "below 0.65"),
+)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -91,6 +94,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.low:.4f} to {row.high:.4f}",
         f"{row.gain:+.4f}",
         f"{row.gain_low:+.4f} to {row.gain_high:+.4f}",
+        f"{row.threshold_jaccard:.4f}",
         str(row.below_065),
     )
 
