@@ -330,19 +330,6 @@ def test_tool_says_what_is_wrong_in_one_line(folders, tmp_path, monkeypatch, cap
     assert "holds 2 evaluations" in error
 
 
-def test_help_is_quick_and_has_an_example():
-    code = (
-        "import atexit, runpy, sys; heavy = {'torch', 'matplotlib', 'cv2', 'numpy'};"
-        "atexit.register(lambda: print('heavy', heavy & set(sys.modules)));"
-        f"sys.argv = ['tool', '--help']; runpy.run_path({str(TOOL)!r}, run_name='__main__')"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.endswith("heavy set()\n")
-    assert "tools/report.py output/isic_mrcnn" in result.stdout
-
-
 def test_a_report_needs_no_torch():
     code = (
         "import sys, lesion_d2.report.write; "

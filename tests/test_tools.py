@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import pytest
@@ -13,19 +14,29 @@ from lesion_d2.evaluation.run import evaluate
 TRAIN, EVAL = ROOT / "tools" / "train_net.py", ROOT / "tools" / "eval.py"
 
 
-@pytest.mark.parametrize("tool", [TRAIN, EVAL], ids=lambda path: path.stem)
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
 def test_help_is_quick_and_has_an_example(tool):
     code = (
-        "import atexit, runpy, sys; heavy = {'torch', 'detectron2', 'cv2'};"
+        "import atexit, runpy, sys; heavy = {'torch', 'detectron2', 'matplotlib', 'scipy'};"
         "atexit.register(lambda: print('heavy', heavy & set(sys.modules)));"
         f"sys.argv = ['tool', '--help']; runpy.run_path({str(tool)!r}, run_name='__main__')"
     )
     status, stdout, stderr = run_python("-c", code)
     assert (status, stderr) == (0, "")
     assert stdout.endswith("heavy set()\n")
-    assert "--config-file configs/" in stdout
-    for option in ("--eval-only", "--num-gpus", "--num-machines", "--machine-rank", "--dist-url"):
-        assert option in stdout
+    assert "examples:" in stdout
+    assert f"tools/{tool.name} " in stdout
+    if tool in (TRAIN, EVAL):
+        for key in ("--eval-only", "--num-gpus", "--num-machines", "--machine-rank", "--dist-url"):
+            assert key in stdout
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)
+def test_a_tool_can_be_called_by_its_name(tool):
+    assert os.access(tool, os.X_OK)
 
 
 def test_the_usual_arguments_are_understood(monkeypatch):
