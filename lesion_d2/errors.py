@@ -1,5 +1,6 @@
 """The one exception type for what a user can get wrong, and how tools show it."""
 
+import errno
 import logging
 import os
 import sys
@@ -17,6 +18,9 @@ class LesionError(Exception):
 # What comes before the message of one in the text of a traceback.
 TRACEBACK_MARK = f"{LesionError.__module__}.{LesionError.__qualname__}: "
 
+# What a full or write-protected disk answers.
+_UNWRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+
 
 def quiet_libraries() -> None:
     """Silence what Detectron2 and torch say of their own code: a user can do nothing about it."""
@@ -28,9 +32,9 @@ def quiet_libraries() -> None:
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a command-line tool and exit with its status.
 
-    A :class:`LesionError` becomes one line on standard error and exit status 1; an interrupt
-    becomes exit status 130, a reader that left (``| head``) 141. Anything else is a defect of ours
-    and keeps its traceback.
+    A :class:`LesionError`, and a folder that cannot be written to, become one line on standard
+    error and exit status 1; an interrupt becomes exit status 130, a reader that left (``| head``)
+    141. Anything else is a defect of ours and keeps its traceback.
     """
     quiet_libraries()
     try:
@@ -41,11 +45,19 @@ def run_tool(main: Callable[[], int | None]) -> None:
         message = " ".join(str(error).rpartition(TRACEBACK_MARK)[2].split())
         print(f"error: {message}", file=sys.stderr)
         status = 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        status = 130
     except BrokenPipeError:
         # Python flushes once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}; make room or choose another folder",
+            file=sys.stderr,
+        )
+        status = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
     sys.exit(status)

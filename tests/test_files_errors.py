@@ -1,5 +1,6 @@
 """Atomic files and one-line errors."""
 
+import errno
 import subprocess
 import sys
 
@@ -52,6 +53,10 @@ def fail(error):
         (lambda: 2, 2, ""),
         (lambda: fail(LesionError("a: empty;\n  remove it")), 1, "error: a: empty; remove it\n"),
         (lambda: fail(KeyboardInterrupt()), 130, "interrupted\n"),
+        (
+            lambda: fail(OSError(errno.ENOSPC, "No space left on device", "out.csv")), 1,
+            "error: out.csv: No space left on device; make room or choose another folder\n",
+        ),
     ],
 )  # fmt: skip
 def test_the_exit_status_and_the_line_of_a_tool(main, status, stderr, capsys):
@@ -77,5 +82,7 @@ def test_a_reader_that_left_is_no_defect():
 
 
 def test_a_defect_keeps_its_traceback():
+    with pytest.raises(FileNotFoundError):
+        run_tool(lambda: fail(FileNotFoundError(errno.ENOENT, "No such file", "x")))
     with pytest.raises(ZeroDivisionError):
         run_tool(lambda: 1 // 0)
