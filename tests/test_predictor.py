@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import ROOT, run_python
+from tiny import ROOT, load_tool, run_python
 
 import lesion_d2
 from lesion_d2.data.loader import build_test_loader
@@ -225,6 +225,32 @@ def test_a_stopped_run_continues(predictor, photographs, tmp_path):
         )
 
     assert stable(output) == stable(straight)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_shards_share_the_files_without_overlap_or_loss(count, predictor, photographs, tmp_path):
+    (photographs / "broken.jpg").write_bytes(b"")
+    files = find_images([str(photographs)])
+    whole, output = tmp_path / "whole", tmp_path / "out"
+    predict_files(predictor, files, whole, overlays=False)
+    failed = []
+    for number in range(1, count + 1):
+        failed += predict_files(predictor, files, output, overlays=False, shard=(number, count))
+    assert [file.name for file, _ in failed] == ["broken.jpg"]
+    tables = sorted(output.glob("predictions*.csv"))
+    assert len(tables) == count
+    found = [row["file"] for table in tables for row in csv.DictReader(table.open(newline=""))]
+    assert sorted(found) == sorted(row["file"] for row in rows(whole))
+    for mask in (whole / "masks").iterdir():
+        assert (output / "masks" / mask.name).read_bytes() == mask.read_bytes()
+    remove_predictions(output)
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
+def test_what_is_no_shard(text):
+    with pytest.raises(ValueError):  # noqa: PT011 argparse makes a line of any
+        load_tool("predict").shard(text)
 
 
 def test_files_that_cannot_be_used_are_reported(predictor, photographs, tmp_path):

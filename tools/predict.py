@@ -24,12 +24,23 @@ A run that was stopped continues when it is started again. Exit status: 0 all fi
 examples:
   a folder, with a model in one file (tools/export.py writes it):
     tools/predict.py --bundle lesion.pth --input photographs --output predictions
+  half of it on each of two machines, into one folder:
+    tools/predict.py --bundle lesion.pth --input photographs --output predictions --shard 1/2
+    tools/predict.py --bundle lesion.pth --input photographs --output predictions --shard 2/2
   with a run's checkpoint, averaging eight views of each image:
     tools/predict.py --config-file output/isic_mrcnn/config.yaml --input 'photographs/*.jpg' \\
         --output predictions MODEL.WEIGHTS output/isic_mrcnn/model_best.pth TEST.VIEWS \\
         '("identity","horizontal","vertical","rotate180","rotate90","rotate270","transpose",\\
 "antitranspose")'
 """
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Return ``I/N`` as two numbers, for argparse."""
+    number, count = (int(part) for part in text.split("/"))
+    if not 1 <= number <= count:
+        raise ValueError
+    return number, count
 
 
 def main() -> int:
@@ -46,6 +57,14 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
     parser.add_argument("--bundle", metavar="FILE", help="model in one file")
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="take only the I-th of N shares of the images, to work in several processes or on "
+        "several machines",
+    )
     parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
     parser.add_argument(
         "--overwrite", action="store_true", help="delete earlier predictions in DIR first"
@@ -66,8 +85,12 @@ def main() -> int:
         predictor = LesionPredictor.from_config(args.config_file, opts=args.opts)
     if args.overwrite:
         remove_predictions(args.output)
-    failed = predict_files(predictor, files, args.output, overlays=not args.no_overlays)
-    print(f"{len(files) - len(failed)} of {len(files)} images: {args.output}")
+    failed = predict_files(
+        predictor, files, args.output, overlays=not args.no_overlays, shard=args.shard
+    )
+    number, count = args.shard
+    share = len(files[number - 1 :: count])
+    print(f"{share - len(failed)} of {share} images: {args.output}")
     for file, reason in failed:
         print(f"not used: {file}: {reason}", file=sys.stderr)
     return 2 if failed else 0

@@ -35,6 +35,7 @@ def predict_files(
     output: Path,
     *,
     overlays: bool = True,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[tuple[Path, str]]:
     """Segment files and write the results; what an earlier, stopped call did is kept.
 
@@ -47,6 +48,9 @@ def predict_files(
         files: from :func:`lesion_d2.prediction.inputs.find_images`.
         output: folder to write to.
         overlays: whether to draw the outline on the images.
+        shard: ``(i, n)``: take the i-th of n shares of the files, i from 1; the tables of one of
+            several are ``predictions_i_of_n.csv`` and ``failed_i_of_n.csv``. Processes and machines
+            that share ``output`` need not know of each other.
 
     Returns:
         the files that could not be used, and why.
@@ -54,7 +58,10 @@ def predict_files(
     Raises:
         LesionError: if ``output`` holds predictions of another model or other settings.
     """
-    table = output / "predictions.csv"
+    number, count = shard
+    files = files[number - 1 :: count]
+    suffix = f"_{number}_of_{count}.csv" if count > 1 else ".csv"
+    table = output / f"predictions{suffix}"
     _check_settings(output / "settings.json", predictor.settings)
     done = _finished(table, output)
     failed = []
@@ -78,7 +85,7 @@ def predict_files(
             seconds = time.perf_counter() - start
             writer.writerow(_row(file, mask.relative_to(output), lesion, seconds))
             stream.flush()
-    with atomic_write(output / "failed.csv", newline="") as stream:
+    with atomic_write(output / f"failed{suffix}", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows([("file", "reason"), *failed])
     return failed
 
@@ -89,8 +96,10 @@ def remove_predictions(output: Path) -> None:
         return
     for name in ("masks", "overlays"):
         shutil.rmtree(output / name, ignore_errors=True)
-    for name in ("predictions.csv", "failed.csv", "settings.json"):
-        (output / name).unlink(missing_ok=True)
+    for name in ("predictions", "failed"):
+        for path in [output / f"{name}.csv", *output.glob(f"{name}_*_of_*.csv")]:
+            path.unlink(missing_ok=True)
+    (output / "settings.json").unlink()
 
 
 def draw_overlay(image: npt.NDArray[np.uint8], lesion: Lesion) -> bytes:
@@ -140,7 +149,8 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
                 "another folder, or --overwrite"
             )
         return
-    if path.parent.is_dir() and any(path.parent.iterdir()):
+    # A hidden file is another shard's, about to become what is looked for here.
+    if path.parent.is_dir() and any(not p.name.startswith(".") for p in path.parent.iterdir()):
         raise LesionError(
             f"--output: {path.parent} is not empty and holds no predictions; choose another folder"
         )
