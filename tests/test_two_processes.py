@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from tiny import DEMO, differences, load, load_tool, tiny_options
+from tiny import DEMO, ROOT, differences, load, load_tool, run_python, tiny_options
 from torch.utils.data import DataLoader
 
 from lesion_d2.engine.setup import launch_run
@@ -106,3 +106,35 @@ def test_a_users_error_crosses_process_borders_as_one_line(capsys):
         run_tool(lambda: launch_run(fail_in_a_worker_of_the_second_process, args))
     assert exit_.value.code == 1
     assert capsys.readouterr().err == "error: ISIC_0000003.jpg: broken; convert again\n"
+
+
+def test_torchrun_gives_what_one_process_gives(straight_run, tiny_root, tmp_path):
+    """tools/eval.py under torchrun, three processes that share six images."""
+    weights = straight_run.folder / "model_final.pth"
+    options = [
+        *tiny_options(tmp_path / "many", "MODEL.WEIGHTS", weights, "SOLVER.IMS_PER_BATCH", 3)
+    ]
+    arguments = [ROOT / "tools" / "eval.py", "--eval-only", "--config-file", DEMO]
+    environment = {"DETECTRON2_DATASETS": str(tiny_root.parent)}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2]
+    status, _, stderr = run_python(*torchrun, *arguments, *options, **environment)
+    assert status == 0, stderr
+    options[options.index("OUTPUT_DIR") + 1] = str(tmp_path / "one")
+    status, _, stderr = run_python(*arguments, *options, **environment)
+    assert status == 0, stderr
+    for name in ("per_image.csv", "predictions.json"):
+        one, many = (tmp_path / run / "eval" / "tiny_test" / name for run in ("one", "many"))
+        assert many.read_bytes() == one.read_bytes()
+
+
+def test_torchrun_counts_its_processes(straight_run, tiny_root, tmp_path):
+    options = tiny_options(
+        tmp_path, "MODEL.WEIGHTS", straight_run.folder / "model_final.pth"
+    )  # batches of 2
+    status, _, stderr = run_python(
+        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 3,
+        ROOT / "tools" / "eval.py", "--eval-only", "--config-file", DEMO, *options,
+        DETECTRON2_DATASETS=str(tiny_root.parent),
+    )  # fmt: skip
+    assert status != 0
+    assert "error: SOLVER.IMS_PER_BATCH: 2 is not a multiple of the 3 processes" in stderr

@@ -17,6 +17,8 @@ examples:
     tools/train_net.py --config-file configs/isic_mrcnn.yaml --resume OUTPUT_DIR output/seed
   two processes:
     tools/train_net.py --config-file configs/isic_mrcnn.yaml --num-gpus 2
+  the same under torchrun, which evaluation understands, too:
+    torchrun --nproc-per-node 2 tools/train_net.py --config-file configs/isic_mrcnn.yaml
 """
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
+from detectron2.engine.launch import _distributed_worker  # what `launch` runs in a process
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
@@ -21,6 +23,7 @@ from lesion_d2.errors import TRACEBACK_MARK, LesionError, quiet_libraries
 
 logger = logging.getLogger(__name__)
 
+_TORCHRUN = "TORCHELASTIC_RUN_ID"  # what torchrun sets for the processes that it starts
 _KEYS = "keys are listed in lesion_d2/config.py and in Detectron2's config reference"
 
 
@@ -104,6 +107,8 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
         raise LesionError("--dist-url: give the first machine's address, as tcp://ADDRESS:PORT")
     cfg = load_config(args.config_file, args.opts)
     world_size = args.num_gpus * args.num_machines
+    if _TORCHRUN in os.environ:
+        world_size = int(os.environ["WORLD_SIZE"])
     if cfg.SOLVER.IMS_PER_BATCH % world_size:
         raise LesionError(
             f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of the "
@@ -129,9 +134,19 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
 def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Run ``process(args)`` in each process that the arguments ask for.
 
+    Under ``torchrun`` the processes are there already, and this is one of them.
+
     Raises:
         LesionError: if a process raised one.
     """
+    if _TORCHRUN in os.environ:
+        local_rank, world_size, local_size, machine = (
+            int(os.environ[name])
+            for name in ("LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+        )
+        _distributed_worker(local_rank, process, world_size, local_size, machine, "env://", (args,))
+        torch.distributed.destroy_process_group()
+        return
     try:
         launch(
             process,
