@@ -31,19 +31,15 @@ def main() -> None:
     args = parser.parse_args()
 
     import torch
-    from detectron2.modeling import build_model
 
-    from lesion_d2.engine.checkpoint import load_trained
     from lesion_d2.engine.setup import load_config
     from lesion_d2.prediction.bundle import write_bundle
-    from lesion_d2.prediction.confidence import read_confidence
+    from lesion_d2.prediction.segmenter import load_segmenter
 
     cfg = load_config(args.config_file, args.opts)
-    model = build_model(cfg)
-    load_trained(model, cfg.MODEL.WEIGHTS)
-    confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
+    segmenter = load_segmenter(cfg)
     dtype = torch.float16 if args.half else torch.float32
-    write_bundle(args.output, cfg, model, confidence, dtype)
+    write_bundle(args.output, cfg, segmenter.model, segmenter.confidence, dtype)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
 
 

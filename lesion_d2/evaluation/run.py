@@ -15,7 +15,6 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.engine.setup import setup
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.evaluation.failure_detection import failure_detection
@@ -24,8 +23,7 @@ from lesion_d2.evaluation.official import SCORES
 from lesion_d2.figures.draw import draw_evaluation
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
-from lesion_d2.prediction.confidence import read_confidence
-from lesion_d2.prediction.segmenter import Segmenter, prediction_settings
+from lesion_d2.prediction.segmenter import load_segmenter, prediction_settings
 from lesion_d2.report.write import find_run, write_report
 
 _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools")
@@ -62,22 +60,20 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     Raises:
         LesionError: if the weights do not fit the model or a data set is missing.
     """
-    model = LesionTrainer.build_model(cfg)
-    load_trained(model, cfg.MODEL.WEIGHTS)
-    confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
+    segmenter = load_segmenter(cfg)
     results = {}
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / name
         evaluator = LesionEvaluator(cfg.TEST.SCORE_THRESH, folder)
         loader = LesionTrainer.build_test_loader(cfg, name)
-        summary = inference_on_dataset(Segmenter(cfg, model, confidence), loader, evaluator)
+        summary = inference_on_dataset(segmenter, loader, evaluator)
         if comm.is_main_process():
             results[name] = {
                 **_provenance(cfg, name),
                 "split_fingerprint": evaluator.split_fingerprint,
                 **summary["lesion"],
             }
-            if confidence:
+            if segmenter.confidence:
                 estimated = np.array([row.estimated_iou for row in evaluator.rows])
                 jaccard = np.array([row.jaccard for row in evaluator.rows])
                 results[name]["confidence"] = failure_detection(estimated, jaccard)

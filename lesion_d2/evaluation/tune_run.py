@@ -8,14 +8,13 @@ import numpy as np
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
-from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.tuning import Row, Setting, measure, select
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.confidence import ConfidenceModel, fit_confidence
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import load_segmenter
 
 FOLDS = 5
 
@@ -35,10 +34,9 @@ def tune(cfg: CfgNode) -> Path:
     if len(cfg.DATASETS.VAL) != 1:
         raise LesionError(f"DATASETS.VAL: {cfg.DATASETS.VAL}; tuning needs just one data set")
     (name,) = cfg.DATASETS.VAL
-    model = LesionTrainer.build_model(cfg)
-    load_trained(model, cfg.MODEL.WEIGHTS)
+    model = load_segmenter(cfg).eval().model
     loader = LesionTrainer.build_test_loader(cfg, name)
-    measurements = measure(Segmenter(cfg, model).eval().model, loader, cfg.TEST.PRECISION)
+    measurements = measure(model, loader, cfg.TEST.PRECISION)
     chosen, rows = select(measurements)
     folder = Path(cfg.OUTPUT_DIR)
     _write_rows(folder / "tuning.csv", rows)

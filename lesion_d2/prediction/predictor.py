@@ -11,15 +11,12 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
-from detectron2.modeling import build_model
 
-from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.engine.setup import load_config
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.bundle import read_bundle
-from lesion_d2.prediction.confidence import read_confidence
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.segmenter import Segmenter, prediction_settings
+from lesion_d2.prediction.segmenter import Segmenter, load_segmenter, prediction_settings
 
 
 class LesionPredictor:
@@ -58,10 +55,7 @@ class LesionPredictor:
         cfg = load_config(str(config_file), list(opts))
         if weights:
             cfg.MODEL.WEIGHTS = str(weights)
-        model = build_model(cfg)
-        load_trained(model, cfg.MODEL.WEIGHTS)
-        confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
-        return cls(cfg, Segmenter(cfg, model, confidence))
+        return cls(cfg, load_segmenter(cfg))
 
     @classmethod
     def from_bundle(cls, path: str | Path, opts: Sequence[str] = ()) -> "LesionPredictor":

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Instances
 from torch import nn
 from torch.nn.functional import interpolate
 
+from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.candidates import (
     MASK_THRESHOLD,
@@ -22,7 +23,7 @@ from lesion_d2.prediction.candidates import (
     merge,
 )
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
-from lesion_d2.prediction.confidence import ConfidenceModel
+from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
 from lesion_d2.prediction.lesion import Lesion, describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
 from lesion_d2.prediction.views import build_views
@@ -73,7 +74,7 @@ class Segmenter(nn.Module):
             )
         self.model = model
         self._precision = cfg.TEST.PRECISION
-        self._confidence = confidence
+        self.confidence = confidence
         self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
         self._choose = INSTANCE_CHOICES.get(cfg.TEST.INSTANCE_CHOICE)
         self._postprocess = Postprocessing(cfg.TEST.POSTPROCESSING)
@@ -96,8 +97,8 @@ class Segmenter(nn.Module):
         else:
             mask = np.zeros(size, bool)
         lesion = describe_lesion(mask, chosen, len(candidates))
-        if self._confidence:
-            lesion = replace(lesion, estimated_iou=self._confidence(lesion))
+        if self.confidence:
+            lesion = replace(lesion, estimated_iou=self.confidence(lesion))
         return lesion
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -123,6 +124,18 @@ class Segmenter(nn.Module):
                 }
             )
         return outputs
+
+
+def load_segmenter(cfg: CfgNode) -> Segmenter:
+    """Return a segmenter with the weights and the confidence model that the config names.
+
+    Raises:
+        LesionError: if a file is missing or does not fit, or a setting is wrong.
+    """
+    model = build_model(cfg)
+    load_trained(model, cfg.MODEL.WEIGHTS)
+    confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
+    return Segmenter(cfg, model, confidence)
 
 
 def _instances(candidates: Candidates, size: tuple[int, int]) -> Instances:
