@@ -52,17 +52,26 @@ class Evaluation:
         return dict(zip(ids, values, strict=True))
 
 
+def find_evaluations(folder: Path) -> list[Path]:
+    """Return the evaluation folder that ``folder`` is, or all of a run's.
+
+    Raises:
+        LesionError: there is none.
+    """
+    if (folder / "per_image.csv").is_file():
+        return [folder]
+    if found := sorted(path.parent for path in folder.glob("eval/*/per_image.csv")):
+        return found
+    raise LesionError(f"{folder}: holds no evaluation (per_image.csv); {REMEDY}")
+
+
 def find_evaluation(folder: Path) -> Path:
     """Return the evaluation folder that ``folder`` is, or the only one of a run's.
 
     Raises:
         LesionError: there is none, or several.
     """
-    if (folder / "per_image.csv").is_file():
-        return folder
-    found = sorted(path.parent for path in folder.glob("eval/*/per_image.csv"))
-    if not found:
-        raise LesionError(f"{folder}: holds no evaluation (per_image.csv); {REMEDY}")
+    found = find_evaluations(folder)
     if len(found) > 1:
         names = ", ".join(map(str, found))
         raise LesionError(f"{folder}: holds {len(found)} evaluations; name one of {names}")

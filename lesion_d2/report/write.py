@@ -12,7 +12,7 @@ from markupsafe import Markup
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 from lesion_d2.figures.draw import evaluated_lesions
-from lesion_d2.figures.evaluation_files import REMEDY, Evaluation, read_evaluation
+from lesion_d2.figures.evaluation_files import Evaluation, read_evaluation
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
 from lesion_d2.report.charts import (
@@ -44,19 +44,6 @@ COLUMN_WORDS = {name: label for name, (label, _) in SCORE_WORDS.items()} | {
     "score": "Score",
     "num_instances": "Instances",
 }
-
-
-def find_evaluations(folder: Path) -> list[Path]:
-    """Return the evaluation folder that ``folder`` is, or all of a run's.
-
-    Raises:
-        LesionError: there is none.
-    """
-    if (folder / "per_image.csv").is_file():
-        return [folder]
-    if found := sorted(path.parent for path in folder.glob("eval/*/per_image.csv")):
-        return found
-    raise LesionError(f"{folder}: holds no evaluation (per_image.csv); {REMEDY}")
 
 
 def find_run(eval_dir: Path) -> Path | None:
