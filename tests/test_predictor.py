@@ -18,8 +18,8 @@ from lesion_d2.errors import LesionError
 from lesion_d2.prediction.bundle import read_bundle, write_bundle
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.folder import predict_files, remove_predictions
-from lesion_d2.prediction.inputs import find_images
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.inputs import find_images, load_image
+from lesion_d2.prediction.segmenter import load_segmenter
 
 CONFIDENCE = ConfidenceModel([0.1] * 6, 0.2, {"dataset": "tiny_val"})
 
@@ -61,8 +61,10 @@ def rows(folder):
         return list(csv.DictReader(stream))
 
 
-def test_the_predictor_equals_the_evaluation(cfg, model, predictor):
-    segmenter = Segmenter(cfg, model).eval()
+def test_the_predictor_equals_the_evaluation(cfg, straight_run, predictor):
+    cfg = cfg.clone()
+    cfg.MODEL.WEIGHTS = str(straight_run.folder / "model_final.pth")
+    segmenter = load_segmenter(cfg).eval()
     for (member,) in build_test_loader(cfg, "tiny_test"):
         with torch.no_grad():
             expected = segmenter([member])[0]["lesion"]
@@ -199,6 +201,52 @@ def test_a_folder(predictor, photographs, tmp_path):
         assert float(row["estimated_iou"]) == pytest.approx(lesion.estimated_iou, abs=1e-4)
         overlay = cv2.imread(str(output / "overlays" / f"{file.stem}.jpg"))
         assert overlay.shape == image.shape
+
+
+def test_any_number_of_workers_gives_the_same(predictor, photographs, tmp_path):
+    (photographs / "broken.jpg").write_bytes(b"")
+    files = find_images([str(photographs)])
+    threads = torch.get_num_threads()
+    for workers in (1, 3):
+        failed = predict_files(predictor, files, tmp_path / str(workers), workers=workers)
+        assert [file.name for file, _ in failed] == ["broken.jpg"]
+    assert torch.get_num_threads() == threads
+    one, three = ([row | {"seconds": ""} for row in rows(tmp_path / n)] for n in ("1", "3"))
+    assert one == three
+    for mask in (tmp_path / "1" / "masks").iterdir():
+        assert (tmp_path / "3" / "masks" / mask.name).read_bytes() == mask.read_bytes()
+
+
+def test_no_worker(predictor, tmp_path):
+    with pytest.raises(LesionError, match="--workers: 0"):
+        predict_files(predictor, [], tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photograph_is_read_smaller(orientation, predictor, tmp_path):
+    height, width = 1200, 2000
+    image = cv2.resize(
+        np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8), (width, height)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(tmp_path / "large.jpg", exif=exif)
+    pixels, size = load_image(tmp_path / "large.jpg", predictor.enough)
+    whole, _ = load_image(tmp_path / "large.jpg")
+    assert size == whole.shape[:2] == ((height, width) if orientation == 1 else (width, height))
+    assert pixels.shape[:2] == (size[0] // 8, size[1] // 8)  # 1200 / 8 is just above 2 x 72
+    small = cv2.resize(whole, pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(pixels.astype(int) - small).mean() < 2
+
+    predict_files(predictor, [tmp_path / "large.jpg"], tmp_path / "out")
+    (row,) = rows(tmp_path / "out")
+    assert (int(row["height"]), int(row["width"])) == size
+    mask = cv2.imread(str(tmp_path / "out" / row["mask"]), cv2.IMREAD_UNCHANGED)
+    overlay = cv2.imread(str(tmp_path / "out" / "overlays" / "large.jpg"))
+    assert mask.shape == size
+    assert max(overlay.shape) == 1024
+    (lesion,) = predictor([whole], channels="BGR")
+    assert (lesion.mask == (mask > 0)).mean() > 0.99
 
 
 def test_a_stopped_run_continues(predictor, photographs, tmp_path):

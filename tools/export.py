@@ -37,7 +37,7 @@ def main() -> None:
     from lesion_d2.prediction.segmenter import load_segmenter
 
     cfg = load_config(args.config_file, args.opts)
-    segmenter = load_segmenter(cfg)
+    segmenter = load_segmenter(cfg, prepare=False)
     dtype = torch.float16 if args.half else torch.float32
     write_bundle(args.output, cfg, segmenter.model, segmenter.confidence, dtype)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")

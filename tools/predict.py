@@ -58,6 +58,12 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
     parser.add_argument("--bundle", metavar="FILE", help="model in one file")
     parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="images worked on at a time (default: the CPUs available, at most 4)",
+    )
+    parser.add_argument(
         "--shard",
         type=shard,
         default=(1, 1),
@@ -86,7 +92,12 @@ def main() -> int:
     if args.overwrite:
         remove_predictions(args.output)
     failed = predict_files(
-        predictor, files, args.output, overlays=not args.no_overlays, shard=args.shard
+        predictor,
+        files,
+        args.output,
+        overlays=not args.no_overlays,
+        workers=args.workers,
+        shard=args.shard,
     )
     number, count = args.shard
     share = len(files[number - 1 :: count])

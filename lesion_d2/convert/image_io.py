@@ -158,7 +158,7 @@ def resize_mask(mask: npt.NDArray[np.bool_], scale: Fraction) -> npt.NDArray[np.
     if scale == 1:
         return mask
     height, width = mask.shape
-    reduced = _reduce(mask.astype(np.uint8) * 255, _step(scale))
+    reduced = _reduce(mask.view(np.uint8) * np.uint8(255), _step(scale))
     return _shrink(reduced, scaled_size(height, width, scale)) >= 128
 
 
@@ -178,8 +178,9 @@ def _reduce(pixels: npt.NDArray, k: int) -> npt.NDArray:
     if k == 1:
         return pixels
     height, width = pixels.shape[:2]
-    padded = cv2.copyMakeBorder(pixels, 0, -height % k, 0, -width % k, cv2.BORDER_REPLICATE)
-    return _shrink(padded, (padded.shape[0] // k, padded.shape[1] // k))
+    if height % k or width % k:
+        pixels = cv2.copyMakeBorder(pixels, 0, -height % k, 0, -width % k, cv2.BORDER_REPLICATE)
+    return _shrink(pixels, (pixels.shape[0] // k, pixels.shape[1] // k))
 
 
 def _shrink(pixels: npt.NDArray, size: tuple[int, int]) -> npt.NDArray:

@@ -31,7 +31,8 @@ def read_lesion(
     pixels = orient(decoded, header.orientation)
     values = np.ascontiguousarray(_one_byte(_one_channel(pixels, header.mode, notes), notes))
 
-    between = np.count_nonzero((values > 0) & (values < 255))
+    # OpenCV's passes over millions of pixels are several times as fast as numpy's.
+    between = cv2.countNonZero(cv2.inRange(values, 1, 254))
     if between:
         notes.accept("values_between", f"{between} pixels are neither 0 nor 255")
     lesion = values == 255 if foreground == 255 else values > foreground
@@ -72,7 +73,5 @@ def _one_byte(values: npt.NDArray, notes: FileNotes) -> npt.NDArray[np.uint8]:
 
 def _count_components(lesion: npt.NDArray[np.bool_]) -> int:
     """Count 8-connected parts: the contours that are not those of holes."""
-    _, hierarchy = cv2.findContours(
-        lesion.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-    )
+    _, hierarchy = cv2.findContours(lesion.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     return int(np.count_nonzero(hierarchy[0, :, 3] < 0))

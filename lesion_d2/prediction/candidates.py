@@ -12,7 +12,6 @@ from detectron2.structures import Boxes, Instances
 from lesion_d2.prediction.views import View
 
 MASK_THRESHOLD = 0.5
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Instances of two views are one finding from this IoU on, as proposals match in Detectron2.
 MATCH_IOU = 0.5
 
@@ -37,15 +36,6 @@ class Candidates:
 
     def __getitem__(self, index: slice | torch.Tensor) -> "Candidates":
         return Candidates(self.scores[index], self.masks[index], self.agreement[index])
-
-
-def computing_in(precision: str, model: GeneralizedRCNN) -> torch.autocast:
-    """Return a context in which a model computes in a precision of :data:`PRECISIONS`.
-
-    Weights stay in float32. They are converted once in a context, so put all views in one.
-    """
-    dtype = PRECISIONS[precision]
-    return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
 
 
 def detect(

@@ -1,21 +1,25 @@
-"""From image files to masks, overlays and a table, one image at a time."""
+"""From image files to masks, overlays and a table."""
 
 import csv
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from lesion_d2.convert.audit import BadFileError
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
-from lesion_d2.parallel import progress_bar
+from lesion_d2.parallel import available_cpus, progress_bar
 from lesion_d2.prediction.inputs import load_image
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.mask_files import write_mask
@@ -26,6 +30,7 @@ COLUMNS = (
     "score", "estimated_iou", "candidates", "longest_diameter_pixels", "seconds",
 )  # fmt: skip
 OVERLAY_SIDE = 1024
+MAX_WORKERS = 4  # by default: each takes memory, and one GPU has no use for more
 OUTLINE = (0, 255, 255)  # BGR, yellow on a dark line: seen on skin and on pigment
 
 
@@ -35,6 +40,7 @@ def predict_files(
     output: Path,
     *,
     overlays: bool = True,
+    workers: int | None = None,
     shard: tuple[int, int] = (1, 1),
 ) -> list[tuple[Path, str]]:
     """Segment files and write the results; what an earlier, stopped call did is kept.
@@ -48,6 +54,8 @@ def predict_files(
         files: from :func:`lesion_d2.prediction.inputs.find_images`.
         output: folder to write to.
         overlays: whether to draw the outline on the images.
+        workers: number of images that are worked on at a time, each from its file to its mask; they
+            share the CPUs. By default one for each CPU, at most 4.
         shard: ``(i, n)``: take the i-th of n shares of the files, i from 1; the tables of one of
             several are ``predictions_i_of_n.csv`` and ``failed_i_of_n.csv``. Processes and machines
             that share ``output`` need not know of each other.
@@ -56,8 +64,12 @@ def predict_files(
         the files that could not be used, and why.
 
     Raises:
-        LesionError: if ``output`` holds predictions of another model or other settings.
+        LesionError: if ``output`` holds predictions of another model or other settings, or
+            ``workers`` is below 1.
     """
+    workers = min(MAX_WORKERS, available_cpus()) if workers is None else workers
+    if workers < 1:
+        raise LesionError(f"--workers: {workers} is less than 1")
     number, count = shard
     files = files[number - 1 :: count]
     suffix = f"_{number}_of_{count}.csv" if count > 1 else ".csv"
@@ -65,26 +77,25 @@ def predict_files(
     _check_settings(output / "settings.json", predictor.settings)
     done = _finished(table, output)
     failed = []
-    with open(table, "a", encoding="utf-8", newline="") as stream:
+    todo = [file for file in files if str(file) not in done]
+    work = partial(_predict_file, predictor, output, overlays)
+    with (
+        open(table, "a", encoding="utf-8", newline="") as stream,
+        _threads_each(workers),
+        ThreadPoolExecutor(workers) as executor,
+    ):
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        todo = [file for file in files if str(file) not in done]
-        bar = progress_bar(todo, "predicting", len(files), initial=len(files) - len(todo))
-        for file in bar:
-            start = time.perf_counter()
-            try:
-                image = load_image(file)
-            except BadFileError as error:
-                failed.append((file, str(error)))
-                continue
-            (lesion,) = predictor([image], channels="BGR")
-            mask = output / "masks" / f"{file.stem}_segmentation.png"
-            write_mask(mask, lesion.mask)
-            if overlays:
-                with atomic_write(output / "overlays" / f"{file.stem}.jpg", "wb") as picture:
-                    picture.write(draw_overlay(image, lesion))
-            seconds = time.perf_counter() - start
-            writer.writerow(_row(file, mask.relative_to(output), lesion, seconds))
-            stream.flush()
+        rows = executor.map(work, todo)
+        bar = progress_bar(rows, "predicting", len(files), initial=len(files) - len(todo))
+        try:
+            for file, row in zip(todo, bar, strict=True):
+                if isinstance(row, BadFileError):
+                    failed.append((file, str(row)))
+                    continue
+                writer.writerow(row)
+                stream.flush()
+        finally:
+            executor.shutdown(cancel_futures=True)
     with atomic_write(output / f"failed{suffix}", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows([("file", "reason"), *failed])
     return failed
@@ -103,11 +114,14 @@ def remove_predictions(output: Path) -> None:
 
 
 def draw_overlay(image: npt.NDArray[np.uint8], lesion: Lesion) -> bytes:
-    """Return a JPEG of the image with the mask's outline, longest side at most 1,024 pixels."""
+    """Return a JPEG of the image with the mask's outline, longest side at most 1,024 pixels.
+
+    The image may be smaller than the mask.
+    """
     scale = min(1.0, OVERLAY_SIDE / max(image.shape[:2]))
     picture = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     mask = cv2.resize(
-        lesion.mask.astype(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST
+        lesion.mask.view(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST
     )
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(picture.shape) / 400))
@@ -115,6 +129,37 @@ def draw_overlay(image: npt.NDArray[np.uint8], lesion: Lesion) -> bytes:
     cv2.drawContours(picture, contours, -1, OUTLINE, thickness, cv2.LINE_AA)
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
     return data.tobytes()
+
+
+@contextmanager
+def _threads_each(workers: int) -> Iterator[None]:
+    """Let each worker compute in its share of the CPUs: more threads than CPUs only wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, available_cpus() // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _predict_file(
+    predictor: LesionPredictor, output: Path, overlays: bool, file: Path
+) -> dict[str, Any] | BadFileError:
+    """Write the mask and overlay of a file; return its row, or why it could not be used."""
+    start = time.perf_counter()
+    try:
+        # Overlays need more pixels than the model does.
+        enough = max(predictor.enough, OVERLAY_SIDE if overlays else 0)
+        image, size = load_image(file, enough)
+    except BadFileError as error:
+        return error
+    (lesion,) = predictor([image], channels="BGR", sizes=[size])
+    mask = output / "masks" / f"{file.stem}_segmentation.png"
+    write_mask(mask, lesion.mask)
+    if overlays:
+        with atomic_write(output / "overlays" / f"{file.stem}.jpg", "wb") as picture:
+            picture.write(draw_overlay(image, lesion))
+    return _row(file, mask.relative_to(output), lesion, time.perf_counter() - start)
 
 
 def _row(file: Path, mask: Path, lesion: Lesion, seconds: float) -> dict[str, Any]:
@@ -125,7 +170,7 @@ def _row(file: Path, mask: Path, lesion: Lesion, seconds: float) -> dict[str, An
         "mask": mask.as_posix(),
         "width": width,
         "height": height,
-        "area_pixels": int(lesion.mask.sum()),
+        "area_pixels": np.count_nonzero(lesion.mask),
         "area_share": f"{lesion.area_share:.6f}",
         **dict(zip(("x0", "y0", "x1", "y1"), lesion.box, strict=True)),
         "score": f"{lesion.score:.4f}",

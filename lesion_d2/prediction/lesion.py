@@ -39,14 +39,14 @@ class Lesion:
     @cached_property
     def box(self) -> tuple[int, int, int, int]:
         """Smallest x and y in the mask, and the largest plus one; zeros for an empty mask."""
-        left, top, width, height = cv2.boundingRect(self.mask.astype(np.uint8))
+        left, top, width, height = cv2.boundingRect(self.mask.view(np.uint8))
         return left, top, left + width, top + height
 
     @cached_property
     def contour(self) -> npt.NDArray[np.int32]:
         """The outline of the largest region: (N, 2) x and y of its border pixels, in order."""
         contours, _ = cv2.findContours(
-            self.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+            self.mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
         )
         if not contours:
             return np.empty((0, 2), np.int32)
@@ -81,6 +81,6 @@ def describe_lesion(mask: npt.NDArray[np.bool_], chosen: Candidates, candidates:
         candidates=candidates,
         sharpness=float(soft[inside].sum() / union.clamp(min=1e-6)),
         agreement=float(chosen.agreement[0]),
-        area_share=float(mask.mean()),
+        area_share=np.count_nonzero(mask) / mask.size,
         border_share=float(border.mean()),
     )

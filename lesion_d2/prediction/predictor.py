@@ -1,6 +1,7 @@
 """Arrays in, lesions out: the way to use a trained model from Python."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from detectron2.data import transforms as T
 from lesion_d2.engine.setup import load_config
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.bundle import read_bundle
+from lesion_d2.prediction.inference import prepare_for_inference
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.segmenter import Segmenter, load_segmenter, prediction_settings
 
@@ -69,7 +71,13 @@ class LesionPredictor:
             LesionError: if the file is missing or not a bundle.
         """
         cfg, model, confidence = read_bundle(path, opts)
+        prepare_for_inference(model, cfg.TEST.PRECISION)
         return cls(cfg, Segmenter(cfg, model, confidence))
+
+    @property
+    def enough(self) -> int:
+        """Pixels a side from which on more make no better mask: twice what the model gets."""
+        return 2 * self.cfg.INPUT.MIN_SIZE_TEST or sys.maxsize
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,18 +85,25 @@ class LesionPredictor:
         digest = hashlib.sha256()
         for name, value in self._segmenter.model.state_dict().items():
             digest.update(name.encode())
-            digest.update(value.cpu().contiguous().numpy().tobytes())
+            digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
         return {"model_sha256": digest.hexdigest(), **prediction_settings(self.cfg)}
 
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]], *, channels: str) -> list[Lesion]:
+    def __call__(
+        self,
+        images: Sequence[npt.NDArray[np.uint8]],
+        *,
+        channels: str,
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> list[Lesion]:
         """Segment a batch.
 
         Args:
             images: each uint8 of shape (H, W, 3), of any size, upright.
             channels: their order, ``"BGR"`` (OpenCV) or ``"RGB"`` (Pillow, matplotlib).
+            sizes: (height, width) of each mask; by default its image's.
 
         Returns:
-            the lesion of each image, its mask, box and contour at that image's size.
+            the lesion of each image, its mask, box and contour at that size.
 
         Raises:
             LesionError: if an image is not such an array.
@@ -101,8 +116,8 @@ class LesionPredictor:
         with torch.inference_mode():
             found = self._segmenter.candidates(prepared)
         return [
-            self._segmenter.lesion(candidates, (image.shape[0], image.shape[1]))
-            for candidates, image in zip(found, images, strict=True)
+            self._segmenter.lesion(candidates, size)
+            for candidates, size in zip(found, sizes or _sizes(images), strict=True)
         ]
 
     def _prepare(self, image: npt.NDArray[np.uint8], channels: str) -> torch.Tensor:
@@ -118,3 +133,7 @@ class LesionPredictor:
         aug_input = T.AugInput(np.ascontiguousarray(image))
         self._resize(aug_input)
         return torch.from_numpy(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
+
+
+def _sizes(images: Sequence[npt.NDArray[np.uint8]]) -> list[tuple[int, int]]:
+    return [(image.shape[0], image.shape[1]) for image in images]

@@ -14,16 +14,10 @@ from torch.nn.functional import interpolate
 
 from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.candidates import (
-    MASK_THRESHOLD,
-    PRECISIONS,
-    Candidates,
-    computing_in,
-    detect,
-    merge,
-)
+from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
+from lesion_d2.prediction.inference import PRECISIONS, computing_in, prepare_for_inference
 from lesion_d2.prediction.lesion import Lesion, describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
 from lesion_d2.prediction.views import build_views
@@ -126,8 +120,12 @@ class Segmenter(nn.Module):
         return outputs
 
 
-def load_segmenter(cfg: CfgNode) -> Segmenter:
+def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
     """Return a segmenter with the weights and the confidence model that the config names.
+
+    Args:
+        cfg: the experiment's config.
+        prepare: make the model faster; its weights are then not those of the file any more.
 
     Raises:
         LesionError: if a file is missing or does not fit, or a setting is wrong.
@@ -135,7 +133,10 @@ def load_segmenter(cfg: CfgNode) -> Segmenter:
     model = build_model(cfg)
     load_trained(model, cfg.MODEL.WEIGHTS)
     confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
-    return Segmenter(cfg, model, confidence)
+    segmenter = Segmenter(cfg, model, confidence)
+    if prepare:
+        prepare_for_inference(model, cfg.TEST.PRECISION)
+    return segmenter
 
 
 def _instances(candidates: Candidates, size: tuple[int, int]) -> Instances:
