@@ -23,8 +23,8 @@ def computing_in(precision: str, model: GeneralizedRCNN) -> torch.autocast:
 def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
     """Change a model so that it finds the same in less time.
 
-    Norms that are fixed now become part of the convolutions before them. The weights are laid out and stored
-    as :func:`computing_in` the precision needs them, which it would else see to for each image.
+    Norms, fixed now, become part of the convolutions before them. The weights are laid out and
+    stored as :func:`computing_in` needs them, which it would else see to for each image.
 
     Args:
         model: in evaluation mode from here on.
@@ -34,6 +34,8 @@ def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
     for module in model.modules():
         if isinstance(module, Conv2d) and isinstance(module.norm, _NORMS):
             norm = module.norm
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             module.weight, module.bias = fuse_conv_bn_weights(
                 module.weight,
                 module.bias,
