@@ -344,10 +344,10 @@ def test_both_evaluators_get_the_same_predictions(tiny_root, tmp_path):
         assert output["instances"].pred_boxes.tensor[0].tolist() == box
         assert output["instances"].pred_classes.tolist() == [0, 0]
 
-    ours = evaluate_ours(records, outputs, tmp_path / "ours")
+    ours = evaluate_ours(records, outputs, tmp_path / "ours", 0.5)
     coco = evaluate_coco(records, boxed, "tiny_test", tmp_path / "coco")
     assert ours["lesion"]["mean_max_iou"] == 1
-    assert coco["segm"]["AP"] == pytest.approx(100)
+    assert coco["segm"]["AP"] == coco["bbox"]["AP"] == pytest.approx(100)
     written = json.loads((tmp_path / "coco" / "coco_instances_results.json").read_text())
     assert len(written) == 2 * len(records)
 
@@ -497,9 +497,9 @@ def test_predict(tmp_path, monkeypatch):
 
 def test_evaluate(tmp_path, monkeypatch):
     config = ["--config-file", DEMO]
-    (contenders,) = measure("evaluate", tmp_path, monkeypatch, *PICTURES, *config, *SMALL)
-    assert list(contenders) == ["LesionEvaluator", "COCOEvaluator", "inference"]
-    assert "share of the inference's time" in contenders["LesionEvaluator"]
+    for contenders in measure("evaluate", tmp_path, monkeypatch, *PICTURES, *config, *SMALL):
+        assert list(contenders) == ["LesionEvaluator", "COCOEvaluator", "inference"]
+        assert "share of the inference's time" in contenders["LesionEvaluator"]
 
 
 @pytest.mark.parametrize(

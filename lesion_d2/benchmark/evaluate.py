@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.evaluation import COCOEvaluator
-from detectron2.modeling import build_model
 
 from lesion_d2.benchmark.machine import to_the_end
 from lesion_d2.benchmark.models import benchmark_config, write_weights
 from lesion_d2.benchmark.options import Common
 from lesion_d2.benchmark.predict import test_records
 from lesion_d2.benchmark.report import Section
-from lesion_d2.benchmark.rivals.stock_detectron2 import with_boxes
+from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections, with_boxes
 from lesion_d2.benchmark.timing import Contender, alternate, ratio
 from lesion_d2.data.mapper import LesionMapper
-from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import Segmenter, load_segmenter
 
 OURS, COCO, INFERENCE = "LesionEvaluator", "COCOEvaluator", "inference"
 
@@ -47,29 +46,36 @@ def run(
     records = test_records(common)
     mapper = LesionMapper(cfg, False)
     inputs = [mapper(record) for record in records]
-    path = write_weights(cfg, weights, inputs[:2], common.folder / "weights.pth")
-    model = build_model(cfg)
-    load_trained(model, str(path))
-    segmenter = Segmenter(cfg, model).eval()
+    cfg.MODEL.WEIGHTS = str(write_weights(cfg, weights, inputs[:2], common.folder / "weights.pth"))
+    kind = "given" if weights else "random"
+    sections = [
+        _section(common, cfg, inputs, f"config of lesion_d2, {kind} weights"),
+        _section(
+            common, stock_detections(cfg), inputs, f"zoo's number of instances, {kind} weights"
+        ),
+    ]
+    return cfg.MODEL.DEVICE, sections
+
+
+def _section(common: Common, cfg: CfgNode, inputs: Items, title: str) -> Section:
+    segmenter = load_segmenter(cfg).eval()
     outputs = infer(segmenter, inputs)
     boxed = with_boxes(outputs)
     folder = common.folder / "evaluation"
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
+    ours = partial(evaluate_ours, inputs, outputs, folder, cfg.TEST.SCORE_THRESH)
+    coco = partial(evaluate_coco, inputs, boxed, "benchmark_test", folder)
     contenders = [
-        Contender(OURS, partial(evaluate_ours, inputs, outputs, folder), remove),
-        Contender(COCO, partial(evaluate_coco, inputs, boxed, "benchmark_test", folder), remove),
+        Contender(OURS, ours, remove),
+        Contender(COCO, coco, remove),
         Contender(INFERENCE, to_the_end(partial(infer, segmenter, inputs), cfg.MODEL.DEVICE)),
     ]
     seconds = alternate(contenders, common.repeats, "evaluating")
     shares = {name: ratio(seconds[name], seconds[INFERENCE]) for name in (OURS, COCO)}
     instances = sum(len(output["instances"]) for output in outputs)
-    title = (
-        f"evaluation of {len(inputs)} images with {instances} instances, "
-        f"{'given' if weights else 'random'} weights"
-    )
+    title = f"evaluation of {len(inputs)} images with {instances} instances, {title}"
     columns = {"share of the inference's time": shares}
-    section = Section(title, "image", len(inputs), seconds, (COCO, INFERENCE), columns=columns)
-    return cfg.MODEL.DEVICE, [section]
+    return Section(title, "image", len(inputs), seconds, (COCO, INFERENCE), columns=columns)
 
 
 def infer(segmenter: Segmenter, inputs: Items) -> list[dict[str, Any]]:
@@ -78,16 +84,18 @@ def infer(segmenter: Segmenter, inputs: Items) -> list[dict[str, Any]]:
         return [output for item in inputs for output in segmenter([item])]
 
 
-def evaluate_ours(inputs: Items, outputs: Items, folder: Path) -> dict[str, Any]:
-    """Evaluate with this project's evaluator; every instance counts."""
-    evaluator = LesionEvaluator(0.0, folder)
+def evaluate_ours(
+    inputs: Items, outputs: Items, folder: Path, score_threshold: float
+) -> dict[str, Any]:
+    """Evaluate with this project's evaluator."""
+    evaluator = LesionEvaluator(score_threshold, folder)
     for item, output in zip(inputs, outputs, strict=True):
         evaluator.process([item], [output])
     return dict(evaluator.evaluate() or {})
 
 
 def evaluate_coco(inputs: Items, outputs: Items, name: str, folder: Path) -> dict[str, Any]:
-    """Evaluate the masks, not the boxes, with Detectron2's evaluator.
+    """Evaluate boxes and masks with Detectron2's evaluator, as it does by default.
 
     Args:
         inputs: of the model.
@@ -96,7 +104,7 @@ def evaluate_coco(inputs: Items, outputs: Items, name: str, folder: Path) -> dic
         folder: to write to.
     """
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-        evaluator = COCOEvaluator(name, ("segm",), False, str(folder))
+        evaluator = COCOEvaluator(name, None, False, str(folder))
         evaluator.reset()
         for item, output in zip(inputs, outputs, strict=True):
             evaluator.process([item], [output])

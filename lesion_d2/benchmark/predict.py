@@ -34,7 +34,8 @@ from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.folder import predict_files
 from lesion_d2.prediction.predictor import LesionPredictor
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import load_segmenter
+from lesion_d2.rle import encode_mask
 
 OURS, TORCHVISION = "lesion_d2", "torchvision"
 STOCK, SAME_CONFIG = "DefaultPredictor", "DefaultPredictor, config of lesion_d2"
@@ -99,7 +100,7 @@ class Models:
                 "--config-file: its model is not R50-FPN of the usual widths, so torchvision's "
                 "cannot have its weights; give another config"
             )
-        self.segmenter = Segmenter(cfg, model)
+        self.segmenter = load_segmenter(cfg)
         self.ours = LesionPredictor(cfg, self.segmenter)
         self.stock = DefaultPredictor(stock_detections(cfg))
         self.same_config = DefaultPredictor(cfg)
@@ -168,7 +169,7 @@ def mean_iou(output: Path, records: Sequence[dict[str, Any]]) -> float:
     for record in records:
         name = f"{Path(record['file_name']).stem}_segmentation.png"
         mask = cv2.imread(str(output / "masks" / name), cv2.IMREAD_GRAYSCALE)
-        rle = mask_util.encode(np.asfortranarray(mask, np.uint8) // 255)
+        rle = encode_mask(np.asarray(mask) > 0)
         ious.append(mask_util.iou([rle], [ground_truth_rle(record)], [0])[0, 0])
     return float(np.mean(ious))
 

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from lesion_d2.rle import encode_mask
+
 
 def image_number(isic_id: str) -> int:
     """Return COCO's image id: the digits of the ISIC id."""
@@ -22,28 +24,27 @@ def annotation(isic_id: str, lesion: npt.NDArray[np.bool_], polygons: bool) -> d
         polygons: write the segmentation as polygons in place of compressed RLE. The area, in
             pixels, and the box, [x, y, width, height], are those of the RLE either way.
     """
-    pixels = np.asfortranarray(lesion, dtype=np.uint8)
-    rle = coco_mask.encode(pixels)
+    rle = encode_mask(lesion)
     exact = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
     return {
         # pycocotools' matching takes an annotation id of 0 for "no match".
         "id": image_number(isic_id) + 1,
         "image_id": image_number(isic_id),
         "category_id": 1,
-        "segmentation": _polygons(pixels) if polygons else exact,
+        "segmentation": _polygons(lesion) if polygons else exact,
         "area": int(coco_mask.area(rle)),
         "bbox": coco_mask.toBbox(rle).tolist(),
         "iscrowd": 0,
     }
 
 
-def _polygons(pixels: npt.NDArray[np.uint8]) -> list[list[float]]:
+def _polygons(lesion: npt.NDArray[np.bool_]) -> list[list[float]]:
     """Return the outer contours as [x, y, x, y, ...], pixel (0, 0) covering [0, 1] x [0, 1].
 
     A contour runs through pixel centres, half a pixel inside the border. On a mask of doubled size
     that is a quarter of a pixel, near enough to give back every pixel but those of holes, and even
     a single pixel has the four corners of a polygon.
     """
-    double = pixels.repeat(2, axis=0).repeat(2, axis=1)
+    double = lesion.view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [((contour.reshape(-1) + 0.5) / 2).tolist() for contour in contours]

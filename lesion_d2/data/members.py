@@ -14,6 +14,7 @@ from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
 from lesion_d2.errors import LesionError
+from lesion_d2.rle import encode_mask
 
 FLIPS = ("none", "vertical", "horizontal")
 # ISIC numbers have seven digits, so flipped members get image ids that nothing else has.
@@ -66,7 +67,7 @@ def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
         LesionError: if the record does not hold exactly one annotation.
     """
     if "truth" in record:
-        return mask_util.encode(np.asfortranarray(record["truth"], np.uint8))
+        return encode_mask(record["truth"])
     annotations = record.get("annotations", [])
     if len(annotations) != 1:
         raise LesionError(
@@ -82,4 +83,4 @@ def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
         mask = mask_util.decode(segmentation)
     else:
         mask = polygons_to_bitmask(segmentation, height, width).astype(np.uint8)
-    return mask_util.encode(np.asfortranarray(flip.apply_segmentation(mask)))
+    return encode_mask(flip.apply_segmentation(mask))

@@ -16,18 +16,30 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
         values: shape (N,). A single value, or N equal ones, give an interval of no width.
         seed: of the 10,000 resamples.
     """
-    if len(values) < 2 or np.ptp(values) == 0:
-        mean = float(np.mean(values))
-        return mean, mean
-    result = bootstrap(
-        (values,),
-        np.mean,
+    ((low, high),) = _mean_intervals(values[None], seed)
+    return low, high
+
+
+def _mean_intervals(values: np.ndarray, seed: int = 0) -> list[tuple[float, float]]:
+    """Return the interval of each row of values, shape (M, N); one drawing serves all rows."""
+    means = values.mean(1)
+    if values.shape[1] < 2:
+        return [(mean, mean) for mean in means.tolist()]
+
+    def resampled_means(images: np.ndarray, axis: int) -> np.ndarray:
+        return np.stack([row[images].mean(axis) for row in values])
+
+    interval = bootstrap(
+        (np.arange(values.shape[1]),),
+        resampled_means,
         n_resamples=10_000,
         batch=500,
         method="percentile",
         rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    ).confidence_interval
+    equal = np.ptp(values, axis=1) == 0
+    low, high = np.where(equal, means, interval)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def paired_interval(values: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -50,9 +62,11 @@ def summarise(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
     Returns:
         ``mean_<name>``, ``mean_<name>_low`` and ``mean_<name>_high`` of each, plain floats.
     """
+    if not scores:
+        return {}
     summary = {}
-    for name, values in scores.items():
-        low, high = mean_interval(values)
+    table = np.array(list(scores.values()), float)
+    for name, values, interval in zip(scores, table, _mean_intervals(table), strict=True):
         summary[f"mean_{name}"] = float(np.mean(values))
-        summary[f"mean_{name}_low"], summary[f"mean_{name}_high"] = low, high
+        summary[f"mean_{name}_low"], summary[f"mean_{name}_high"] = interval
     return summary
