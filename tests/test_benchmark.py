@@ -430,6 +430,11 @@ def test_convert_of_a_given_archive(archive, tmp_path, monkeypatch):
     arguments = ["--dataset", archive[0].parent, "--images", 2, "--no-memory"]
     (recipes,) = measure("convert", tmp_path, monkeypatch, *arguments, "--growth")
     assert "memory_mib" not in recipes["OpenCV recipe"]
+    assert "lesion_d2, 1 worker" in recipes
+    arguments[3] = 20  # more than there are
+    (recipes,) = measure("convert", tmp_path, monkeypatch, *arguments, "--growth")
+    assert "lesion_d2, 1 worker, --no-group" in recipes
+    assert "lesion_d2, 1 worker" not in recipes
     assert not (archive[0].parent / "images").exists()
 
 

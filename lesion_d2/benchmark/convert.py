@@ -44,7 +44,7 @@ def run(common: Common, growth: Sequence[int], grouped_growth: bool) -> tuple[st
     for count in growth:
         check_count("--growth", count)
     check_skimage()
-    sections = [_against_recipes(common, open_archive(common))]
+    sections = [_against_recipes(common)]
     if growth:
         sections.append(_growth(common, sorted(growth), grouped_growth))
     return "cpu", sections
@@ -56,13 +56,16 @@ def convert_quietly(archive: Archive, output: Path, workers: int, group: bool) -
         convert(ConvertOptions({"all": archive}, output, workers=workers, group=group))
 
 
-def _against_recipes(common: Common, archive: Archive) -> Section:
+def _against_recipes(common: Common) -> Section:
     output = common.folder / "output"
-    work = {
-        "lesion_d2, 1 worker": partial(convert_quietly, archive, output, 1, True),
-        "lesion_d2, 2 workers": partial(convert_quietly, archive, output, 2, True),
-        "lesion_d2, 1 worker, --no-group": partial(convert_quietly, archive, output, 1, False),
-        "lesion_d2, 2 workers, --no-group": partial(convert_quietly, archive, output, 2, False),
+    archive = open_archive(common, repeat=True)
+    work = {}
+    # Pictures that come again are near-duplicates, but not what the search for them is for.
+    for group in [False] if _repeats(common) else [True, False]:
+        for workers, name in [(1, "1 worker"), (2, "2 workers")]:
+            name = f"lesion_d2, {name}{'' if group else ', --no-group'}"
+            work[name] = partial(convert_quietly, archive, output, workers, group)
+    work |= {
         OPENCV: partial(convert_with_opencv, *archive, output),
         SKIMAGE: partial(convert_with_skimage, *archive, output),
         FLOOR: partial(read_entropy_codes, pairs_of(archive)),
@@ -72,6 +75,10 @@ def _against_recipes(common: Common, archive: Archive) -> Section:
     seconds = alternate(contenders, common.repeats, "converting")
     title = f"conversion of {common.images} images, --resize seed"
     return Section(title, "image", common.images, seconds, (OPENCV, SKIMAGE, FLOOR), peaks)
+
+
+def _repeats(common: Common) -> bool:
+    return common.dataset is not None and common.images > len(given_pairs(common.dataset))
 
 
 def _growth(common: Common, counts: list[int], group: bool) -> Section:

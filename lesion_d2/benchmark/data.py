@@ -14,8 +14,12 @@ from lesion_d2.synthetic.archive import IMAGES, MASKS
 Archive = tuple[Path, Path]  # folder of images, folder of masks
 
 
-def open_archive(common: Common) -> Archive:
+def open_archive(common: Common, *, repeat: bool = False) -> Archive:
     """Return folders with as many originals and masks as asked for.
+
+    Args:
+        common: options of all benchmarks; its data set is an archive.
+        repeat: let the pairs come again under other ids when there are not enough.
 
     Raises:
         LesionError: if ``common.dataset`` is not an archive or has fewer pairs.
@@ -23,7 +27,7 @@ def open_archive(common: Common) -> Archive:
     root = common.folder / "archive"
     if not common.dataset:
         return draw_archive(root, common.images, common.sizes)
-    return link_pairs(given_pairs(common.dataset), root, common.images)
+    return link_pairs(given_pairs(common.dataset), root, common.images, repeat=repeat)
 
 
 def draw_archive(root: Path, count: int, sizes: Sequence[tuple[int, int]]) -> Archive:
