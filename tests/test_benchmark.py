@@ -207,8 +207,8 @@ def test_links_repeat_pairs_under_new_ids(archive, tmp_path):
         link_pairs(pairs, tmp_path / "too_many", 4)
 
 
-@pytest.fixture(scope="module")
-def models():
+@pytest.fixture(scope="module", params=["stock", "without_p2"])
+def models(request):
     """Detectron2's stock model, of random weights, and torchvision's with the same."""
     from detectron2.modeling import build_model
 
@@ -219,6 +219,11 @@ def models():
 
     torch.manual_seed(0)
     cfg = stock_config(load_config(DEMO, ["MODEL.DEVICE", "cpu"]))
+    if request.param == "without_p2":
+        cfg.MODEL.FPN.IN_FEATURES = cfg.MODEL.RESNETS.OUT_FEATURES = ["res3", "res4", "res5"]
+        cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p3", "p4", "p5"]
+        cfg.MODEL.RPN.IN_FEATURES = ["p3", "p4", "p5", "p6"]
+        cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32], [64], [128], [256]]
     model = build_model(cfg).eval()
     batch = [{"image": torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)}]
     fill(model, None, batch)
@@ -249,6 +254,7 @@ def test_torchvisions_model_computes_the_same(models):
         torch.testing.assert_close(heads.mask_head.layers(regions), masks[:, 1:])
 
 
+@pytest.mark.parametrize("models", ["stock"], indirect=True)
 def test_torchvisions_model_is_the_stock_one(models):
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 

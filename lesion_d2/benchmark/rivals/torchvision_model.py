@@ -10,8 +10,9 @@ from torch import nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import MultiScaleRoIAlign
 
-_LEVELS = 5  # feature maps of the FPN, from p2 to p6
+_LATERAL = re.compile(r"backbone\.fpn_lateral(\d)\.")
 _HEADS = {
     "proposal_generator.rpn_head.conv": "rpn.head.conv.0.0",
     "proposal_generator.rpn_head.objectness_logits": "rpn.head.cls_logits",
@@ -26,7 +27,7 @@ _HEADS = {
 
 
 def build_torchvision(cfg: CfgNode, min_size: int, max_size: int) -> MaskRCNN:
-    """Build torchvision's ``maskrcnn_resnet50_fpn`` with a config's classes and anchors.
+    """Build torchvision's ``maskrcnn_resnet50_fpn`` with a config's classes, levels and anchors.
 
     So are the regions and anchors that training draws; Detectron2's stock numbers, 512 and 256 an
     image, are torchvision's too. The rest is torchvision's default: up to 2,000 proposals in
@@ -37,12 +38,19 @@ def build_torchvision(cfg: CfgNode, min_size: int, max_size: int) -> MaskRCNN:
         min_size: the shorter side is resized to it.
         max_size: unless the longer side would be above this.
     """
-    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=5)
+    blocks = [int(name.removeprefix("res")) for name in cfg.MODEL.FPN.IN_FEATURES]
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet50",
+        weights=None,
+        trainable_layers=5,
+        returned_layers=[block - 1 for block in blocks],
+    )
+    levels = [str(number) for number in range(len(blocks))]
     if cfg.MODEL.RESNETS.STRIDE_IN_1X1:
         for layer in (backbone.body.layer2, backbone.body.layer3, backbone.body.layer4):
             layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
     sizes = [tuple(level) for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES]
-    while len(sizes) < _LEVELS:  # the config leaves out p2
+    while len(sizes) <= len(levels):  # proposals do not come from the first level
         sizes.insert(0, tuple(size / 2 for size in sizes[0]))
     return MaskRCNN(
         backbone,
@@ -54,8 +62,10 @@ def build_torchvision(cfg: CfgNode, min_size: int, max_size: int) -> MaskRCNN:
         image_mean=cfg.MODEL.PIXEL_MEAN,
         image_std=cfg.MODEL.PIXEL_STD,
         rpn_anchor_generator=AnchorGenerator(
-            tuple(sizes), tuple(map(tuple, cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS)) * _LEVELS
+            tuple(sizes), tuple(map(tuple, cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS)) * len(sizes)
         ),
+        box_roi_pool=MultiScaleRoIAlign(levels, output_size=7, sampling_ratio=2),
+        mask_roi_pool=MultiScaleRoIAlign(levels, output_size=14, sampling_ratio=2),
     ).to(cfg.MODEL.DEVICE)
 
 
@@ -65,8 +75,11 @@ def copy_weights(source: nn.Module, target: MaskRCNN) -> bool:
     Returns:
         whether they fit; ``target`` is unchanged if not.
     """
+    first_level = min(
+        (int(match[1]) for key in source.state_dict() if (match := _LATERAL.match(key))), default=2
+    )
     state = {
-        _name(key): _values(key, value)
+        _name(key, first_level): _values(key, value)
         for key, value in source.state_dict().items()
         if not key.startswith("pixel_")
     }
@@ -103,7 +116,7 @@ def torchvision_images(batch: Sequence[Mapping[str, Any]], device: str) -> list[
     return [item["image"].to(device).float() for item in batch]
 
 
-def _name(key: str) -> str:
+def _name(key: str, first_level: int) -> str:
     """Return torchvision's name of a parameter or buffer of Detectron2's."""
     module, _, kind = key.rpartition(".")
     if module.startswith("backbone.bottom_up.stem"):
@@ -114,7 +127,7 @@ def _name(key: str) -> str:
         return f"backbone.body.layer{int(match[1]) - 1}.{inside}.{kind}"
     if match := re.fullmatch(r"backbone\.fpn_(lateral|output)(\d)", module):
         part = "inner_blocks" if match[1] == "lateral" else "layer_blocks"
-        return f"backbone.fpn.{part}.{int(match[2]) - 2}.0.{kind}"
+        return f"backbone.fpn.{part}.{int(match[2]) - first_level}.0.{kind}"
     if match := re.fullmatch(r"roi_heads\.mask_head\.mask_fcn(\d)", module):
         return f"roi_heads.mask_head.{int(match[1]) - 1}.0.{kind}"
     return f"{_HEADS.get(module, module)}.{kind}"
