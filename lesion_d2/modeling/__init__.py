@@ -1,0 +1,3 @@
+"""Parts of the network that are not as in Detectron2; configs name them."""
+
+from lesion_d2.modeling import roi_align as roi_align
