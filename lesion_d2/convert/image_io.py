@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import ceil
 from typing import IO
 
@@ -207,11 +208,19 @@ def _decode(data: bytes, flags: int) -> tuple[npt.NDArray, str]:
 @contextmanager
 def _captured_stderr() -> Iterator[IO[bytes]]:
     """Collect what C libraries print: libjpeg and libpng report damage nowhere else."""
-    with tempfile.TemporaryFile() as log:
-        saved = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield log
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    log = _log()
+    log.seek(0)
+    log.truncate()
+    saved = os.dup(2)
+    os.dup2(log.fileno(), 2)
+    try:
+        yield log
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+@cache
+def _log() -> IO[bytes]:
+    """Return a file for all that this process collects; a new one each time would take longer."""
+    return tempfile.TemporaryFile()
