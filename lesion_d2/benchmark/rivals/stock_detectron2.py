@@ -29,10 +29,14 @@ def stock_config(cfg: CfgNode) -> CfgNode:
 
 
 def stock_detections(cfg: CfgNode) -> CfgNode:
-    """Return a copy of a config with the model zoo's numbers of proposals and detections."""
+    """Return a copy of a config with the model zoo's numbers of proposals and detections.
+
+    Its heads are the zoo's, too, which compute the same with Detectron2's own RoIAlign.
+    """
     zoo, cfg = model_zoo.get_config(ZOO_CONFIG), cfg.clone()
     for key in ("PRE_NMS_TOPK_TEST", "POST_NMS_TOPK_TEST"):
         cfg.MODEL.RPN[key] = zoo.MODEL.RPN[key]
+    cfg.MODEL.ROI_HEADS.NAME = zoo.MODEL.ROI_HEADS.NAME
     cfg.TEST.DETECTIONS_PER_IMAGE = zoo.TEST.DETECTIONS_PER_IMAGE
     return cfg
 
