@@ -83,8 +83,13 @@ def _paste(instances: Instances, size: tuple[int, int]) -> torch.Tensor:
     # Boxes of no area paste as nothing at all.
     corners = boxes.tensor
     corners[:, 2:] = torch.maximum(corners[:, 2:], corners[:, :2] + 1e-3)
-    masks, _ = _do_paste_mask(instances.pred_masks.float(), corners, height, width, False)
-    return masks
+    pasted = torch.zeros(len(instances), height, width)
+    for number, mask in enumerate(instances.pred_masks.float()):
+        # Only the part that the box covers is computed.
+        box, part = corners[number : number + 1], mask[None]
+        (pasted_part,), region = _do_paste_mask(part, box, height, width, skip_empty=True)
+        pasted[number][region] = pasted_part
+    return pasted
 
 
 def iou_matrix(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
