@@ -155,6 +155,11 @@ def test_a_bundle_takes_other_settings(bundle):
     assert confidence == CONFIDENCE
 
 
+def test_a_bundle_with_a_wrong_setting(bundle):
+    with pytest.raises(LesionError, match=r"TEST\.PRECISION: 'float8'"):
+        lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.PRECISION", "float8"])
+
+
 class Harmful:
     def __reduce__(self):
         return os.mkdir, ("harm",)

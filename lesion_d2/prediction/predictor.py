@@ -71,8 +71,9 @@ class LesionPredictor:
             LesionError: if the file is missing or not a bundle.
         """
         cfg, model, confidence = read_bundle(path, opts)
+        segmenter = Segmenter(cfg, model, confidence)
         prepare_for_inference(model, cfg.TEST.PRECISION)
-        return cls(cfg, Segmenter(cfg, model, confidence))
+        return cls(cfg, segmenter)
 
     @property
     def enough(self) -> int:
