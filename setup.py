@@ -42,6 +42,15 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
-        "dev": ["hypothesis", "isic-challenge-scoring", "mypy", "pytest", "ruff", "scikit-image"],
+        "unet": ["segmentation-models-pytorch>=0.5"],  # configs/isic_unet_cpu.yaml
+        "dev": [
+            "hypothesis",
+            "isic-challenge-scoring",
+            "mypy",
+            "pytest",
+            "ruff",
+            "scikit-image",
+            "segmentation-models-pytorch>=0.5",
+        ],
     },
 )

@@ -9,6 +9,8 @@ from lesion_d2.engine.schedule import stages_from_config
 from lesion_d2.errors import LesionError
 from lesion_d2.parallel import available_cpus
 
+OPTIMIZERS = ("SGD", "AdamW")
+
 
 def add_lesion_config(cfg: CfgNode) -> None:
     """Add the project's keys to a Detectron2 config, and change defaults that do not fit it."""
@@ -38,7 +40,13 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.INPUT.GEOMETRY.ZOOM = (0.8, 1.25)
     cfg.INPUT.GEOMETRY.SHIFT = 0.1  # share of the image's side
 
+    # Room around an instance's box for its mask, as a share of the box's sides (LesionROIHeads).
+    cfg.MODEL.ROI_MASK_HEAD.BOX_MARGIN = 0.0
+    # Weight of the Dice loss on masks beside the cross-entropy (LesionMaskHead).
+    cfg.MODEL.ROI_MASK_HEAD.DICE_WEIGHT = 0.0
+
     cfg.SEED = 0
+    cfg.SOLVER.OPTIMIZER = "SGD"  # one of OPTIMIZERS
     cfg.SOLVER.ITERS_PER_EPOCH = 1500
     # (last epoch, FREEZE_AT) of each stage.
     cfg.SOLVER.STAGES = ((5, 5), (30, 2))
@@ -115,6 +123,11 @@ def derive_schedule(cfg: CfgNode) -> None:
         node[key] = node[key] or cfg.SOLVER.ITERS_PER_EPOCH
     if cfg.SEED < 0:
         raise LesionError(f"SEED: {cfg.SEED} is negative; a run is a function of a seed from 0 up")
+    if cfg.SOLVER.OPTIMIZER not in OPTIMIZERS:
+        raise LesionError(
+            f"SOLVER.OPTIMIZER: {cfg.SOLVER.OPTIMIZER!r} is unknown; give one of "
+            + ", ".join(OPTIMIZERS)
+        )
     clip = cfg.SOLVER.CLIP_GRADIENTS
     if clip.ENABLED and clip.CLIP_TYPE == "value":
         raise LesionError(

@@ -119,6 +119,7 @@ def test_a_wrong_schedule(key, value):
     [
         (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "value"], "CLIP_TYPE.*'norm'"),
         (["SEED", "-1"], "SEED"),
+        (["SOLVER.OPTIMIZER", "Adam"], "SGD, AdamW"),
         (["SOLVER.BASE_LEARNING_RATE", "1"], "BASE_LEARNING_RATE"),
         (["NO.SUCH.KEY", "1"], "NO"),
         (["SOLVER.STAGES.FIRST", "1"], "SOLVER.STAGES.FIRST"),

@@ -4,10 +4,12 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
 from detectron2.engine import hooks as d2_hooks
 from detectron2.modeling import build_model
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from torch import autocast, bfloat16, nn
 from torch.utils.data import DataLoader
@@ -117,6 +119,18 @@ class LesionTrainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Build the model; the stage's table in the log describes it well enough."""
         return build_model(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """Build ``SOLVER.OPTIMIZER``; AdamW takes the learning rate and decay of the config."""
+        if cfg.SOLVER.OPTIMIZER == "SGD":
+            return super().build_optimizer(cfg, model)
+        optimizer = torch.optim.AdamW(
+            get_default_optimizer_params(model, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM),
+            lr=cfg.SOLVER.BASE_LR,
+            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        )
+        return maybe_add_gradient_clipping(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> DataLoader:
