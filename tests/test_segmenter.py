@@ -8,7 +8,7 @@ from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.candidates import detect
 from lesion_d2.prediction.confidence import ConfidenceModel
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import Segmenter, load_segmenter
 from lesion_d2.prediction.views import SYMMETRIES, View, build_views
 
 
@@ -157,3 +157,14 @@ def test_the_confidence_model_is_asked(cfg, model, batches):
 def test_wrong_settings(cfg, model, key, value):
     with pytest.raises(LesionError, match=rf"TEST\.{key}"):
         Segmenter(with_test(cfg, **{key: value}), model)
+
+
+@pytest.mark.parametrize(
+    ("node", "key"),
+    [("", "META_ARCHITECTURE"), ("BACKBONE", "NAME"), ("ROI_HEADS", "NAME")],
+)
+def test_a_part_that_does_not_exist(cfg, node, key):
+    cfg = cfg.clone()
+    (cfg.MODEL[node] if node else cfg.MODEL)[key] = "NoSuchPart"
+    with pytest.raises(LesionError, match="NoSuchPart"):
+        load_segmenter(cfg)

@@ -8,7 +8,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
 from detectron2.engine import hooks as d2_hooks
-from detectron2.modeling import build_model
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from torch import autocast, bfloat16, nn
@@ -24,6 +23,7 @@ from lesion_d2.engine.hooks import ProgressBar, SeedEachStep, ValidationLosses
 from lesion_d2.engine.schedule import stages_from_config
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
+from lesion_d2.modeling.build import build_network
 from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.segmenter import Segmenter
 
@@ -118,7 +118,7 @@ class LesionTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Build the model; the stage's table in the log describes it well enough."""
-        return build_model(cfg)
+        return build_network(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import GeneralizedRCNN, build_model
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import nn
 from torch.nn.functional import interpolate
 
 from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
+from lesion_d2.modeling.build import build_network
 from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
@@ -130,7 +131,7 @@ def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
     Raises:
         LesionError: if a file is missing or does not fit, or a setting is wrong.
     """
-    model = build_model(cfg)
+    model = build_network(cfg)
     load_trained(model, cfg.MODEL.WEIGHTS)
     confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
     segmenter = Segmenter(cfg, model, confidence)
