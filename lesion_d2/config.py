@@ -42,11 +42,6 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.INPUT.GEOMETRY.ZOOM = (0.8, 1.25)
     cfg.INPUT.GEOMETRY.SHIFT = 0.1  # share of the image's side
 
-    # Room around an instance's box for its mask, as a share of the box's sides (LesionROIHeads).
-    cfg.MODEL.ROI_MASK_HEAD.BOX_MARGIN = 0.0
-    # Weight of the Dice loss on masks beside the cross-entropy (LesionMaskHead).
-    cfg.MODEL.ROI_MASK_HEAD.DICE_WEIGHT = 0.0
-
     cfg.SEED = 0
     cfg.SOLVER.OPTIMIZER = "SGD"  # one of OPTIMIZERS
     cfg.SOLVER.ITERS_PER_EPOCH = 1500

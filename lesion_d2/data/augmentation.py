@@ -103,7 +103,8 @@ class RandomChannelGain(T.Augmentation):
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         """Draw three factors, evenly on a logarithmic scale, for an (H, W, 3) uint8 image."""
-        factors = np.exp(np.random.uniform(*np.log(self.gain), size=3))
+        low, high = np.log(self.gain)
+        factors = np.exp(np.random.uniform(low, high, 3))
         tables = np.clip(np.rint(np.arange(256)[:, None] * factors), 0, 255).astype(np.uint8)
         return T.ColorTransform(lambda img: cv2.LUT(img, tables[None]))
 
