@@ -53,6 +53,6 @@ def test_boxes_are_not_rounded_with_the_features():
 def test_the_config_names_it(tiny_cfg, tmp_path):
     from detectron2.modeling import build_model
 
-    model = build_model(tiny_cfg(tmp_path, "MODEL.ROI_HEADS.NAME", "LesionROIHeads"))
+    model = build_model(tiny_cfg(tmp_path, "MODEL.ROI_HEADS.NAME", "SeparableROIHeads"))
     for pooler in (model.roi_heads.box_pooler, model.roi_heads.mask_pooler):
         assert {type(level) for level in pooler.level_poolers} == {SeparableROIAlign}

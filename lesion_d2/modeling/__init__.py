@@ -1,4 +1,4 @@
 """Parts of the network that are not as in Detectron2; configs name them."""
 
-from lesion_d2.modeling import roi_heads as roi_heads
+from lesion_d2.modeling import roi_align as roi_align
 from lesion_d2.modeling import unet as unet

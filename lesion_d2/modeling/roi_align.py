@@ -8,7 +8,11 @@ them to the type of the features, in bfloat16 by up to half a pixel from 128 on.
 """
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.layers import ROIAlign
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
+from torch import nn
 
 
 class SeparableROIAlign(ROIAlign):
@@ -59,3 +63,26 @@ class SeparableROIAlign(ROIAlign):
         distance = place.clamp(0, size - 1)[..., None] - torch.arange(size, device=device)
         weights = (1 - distance.abs()).clamp(min=0) * counts[..., None]
         return weights.sum(2) / divisor[..., None]
+
+
+@ROI_HEADS_REGISTRY.register()
+class SeparableROIHeads(StandardROIHeads):
+    """Detectron2's heads with :class:`SeparableROIAlign`."""
+
+    @classmethod
+    def _init_box_head(cls, cfg: CfgNode, input_shape: object) -> dict:
+        return _separable(super()._init_box_head(cfg, input_shape), "box_pooler")
+
+    @classmethod
+    def _init_mask_head(cls, cfg: CfgNode, input_shape: object) -> dict:
+        return _separable(super()._init_mask_head(cfg, input_shape), "mask_pooler")
+
+
+def _separable(parts: dict, name: str) -> dict:
+    pooler = parts.get(name)
+    if isinstance(pooler, ROIPooler):
+        pooler.level_poolers = nn.ModuleList(
+            SeparableROIAlign(old.output_size, old.spatial_scale, old.sampling_ratio, old.aligned)
+            for old in pooler.level_poolers
+        )
+    return parts
