@@ -32,8 +32,6 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.INPUT.COLOUR.DROPOUT_SIDE = (0.02, 0.15)  # share of the image's side
     cfg.INPUT.COLOUR.BRIGHTNESS = (-50.0, 50.0)  # grey levels on the HSV value channel
     cfg.INPUT.COLOUR.SHARPEN = (0.0, 0.3)  # share of the sharpened copy
-    # Not one of the seed's: factors of each channel; (1, 1) leaves it out.
-    cfg.INPUT.COLOUR.CHANNEL_GAIN = (1.0, 1.0)
 
     # Random flips, turns, zoom and shift on top; off in the seed experiment, which is colour-only.
     cfg.INPUT.GEOMETRY = CfgNode()

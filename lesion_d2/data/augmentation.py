@@ -1,4 +1,4 @@
-"""The seed experiment's colour augmentations, and white balance, as Detectron2 augmentations.
+"""The seed experiment's colour augmentations, as Detectron2 augmentations.
 
 None of them moves a pixel, so masks, boxes and coordinates stay as they are. All draw from
 numpy's global generator, as Detectron2's own augmentations do; the mapper seeds it per sample.
@@ -94,21 +94,6 @@ class RandomSharpen(T.Augmentation):
         return T.ColorTransform(lambda img: cv2.filter2D(img, -1, kernel))
 
 
-class RandomChannelGain(T.Augmentation):
-    """Multiply each channel by a factor of its own: cameras and lamps differ in white balance."""
-
-    def __init__(self, gain: Range) -> None:
-        super().__init__()
-        self.gain = gain
-
-    def get_transform(self, image: np.ndarray) -> T.Transform:
-        """Draw three factors, evenly on a logarithmic scale, for an (H, W, 3) uint8 image."""
-        low, high = np.log(self.gain)
-        factors = np.exp(np.random.uniform(low, high, 3))
-        tables = np.clip(np.rint(np.arange(256)[:, None] * factors), 0, 255).astype(np.uint8)
-        return T.ColorTransform(lambda img: cv2.LUT(img, tables[None]))
-
-
 class RandomSubset(T.Augmentation):
     """Apply a random number of the given augmentations, from none to all, in random order."""
 
@@ -124,17 +109,13 @@ class RandomSubset(T.Augmentation):
 
 
 def build_colour_augmentation(cfg: CfgNode) -> RandomSubset:
-    """Build the random subset of augmentations from ``cfg.INPUT.COLOUR``: the seed's four, or more.
-
-    The range of a gain that is not the seed's is (1, 1) by default, and then it is not drawn.
-    """
+    """Build the random subset of the seed's four augmentations from ``cfg.INPUT.COLOUR``."""
     colour = cfg.INPUT.COLOUR
-    augmentations: list[T.Augmentation] = [
-        RandomGaussianBlur(colour.BLUR_SIGMA),
-        RandomCoarseDropout(colour.DROPOUT_COUNT, colour.DROPOUT_SIDE),
-        RandomBrightnessChannel(colour.BRIGHTNESS),
-        RandomSharpen(colour.SHARPEN),
-    ]
-    if tuple(colour.CHANNEL_GAIN) != (1.0, 1.0):
-        augmentations.append(RandomChannelGain(colour.CHANNEL_GAIN))
-    return RandomSubset(augmentations)
+    return RandomSubset(
+        [
+            RandomGaussianBlur(colour.BLUR_SIGMA),
+            RandomCoarseDropout(colour.DROPOUT_COUNT, colour.DROPOUT_SIDE),
+            RandomBrightnessChannel(colour.BRIGHTNESS),
+            RandomSharpen(colour.SHARPEN),
+        ]
+    )
