@@ -17,6 +17,7 @@ setup(
         "contourpy",
         "imagehash>=4.3",
         "jinja2>=3",
+        "kornia-rs>=0.2",
         "matplotlib>=3.8",
         "numpy>=2.0",
         "opencv-python-headless>=4.10",

@@ -6,13 +6,14 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-from convert_archive import Archive, all_records, encode, exif
+from convert_archive import Archive, all_records, encode, exif, lesion_pair
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 
 from lesion_d2.convert.convert import convert
 from lesion_d2.convert.image_io import (
     decode_image,
+    decode_mask,
     orient,
     read_header,
     resize_mask,
@@ -57,6 +58,22 @@ def test_orientation_is_that_of_pillow(orientation):
     shown = np.asarray(ImageOps.exif_transpose(image))
     assert np.array_equal(orient(stored, orientation), shown)
     assert np.array_equal(unorient(shown, orientation), stored)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
+@pytest.mark.parametrize("picture", ["noise", "smooth", "lesion"])
+def test_masks_are_read_as_opencv_reads_them(mode, picture):
+    noise = np.random.default_rng(0).integers(0, 256, (61, 83), np.uint8)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 5)
+    grey = {"noise": noise, "smooth": smooth, "lesion": lesion_pair(3)[1]}[picture]
+    deep = mode == "I;16"
+    image = Image.fromarray(grey * np.uint16(257)) if deep else Image.fromarray(grey).convert(mode)
+    data = encode(image, "PNG")
+    mask, complaint = decode_mask(data, read_header(data))
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert complaint == ""
+    assert mask.dtype == expected.dtype
+    assert np.array_equal(mask, expected)
 
 
 @pytest.mark.parametrize("k", [2, 4, 8])

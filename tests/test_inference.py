@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from detectron2.layers import Conv2d
 
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.prediction.inference import computing_in, prepare_for_inference
@@ -16,12 +17,14 @@ def test_it_sees_the_same(precision, tolerance, straight_run):
     before = straight_run.trainer.model.eval()
     after = copy.deepcopy(before)
     prepare_for_inference(after, precision)
-    images = torch.randn((2, 3, 64, 96), generator=torch.Generator().manual_seed(0))
-    with computing_in(precision, before):
-        old, new = before.backbone(images), after.backbone(images)
-    for name, features in old.items():
-        assert new[name].dtype == features.dtype
-        assert (new[name] - features).norm() < tolerance * features.norm()
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((2, 3, 64, 96), (1, 3, 96, 64), (1, 3, 96, 64), (2, 3, 64, 96)):
+        images = torch.randn(shape, generator=generator)
+        with computing_in(precision, before):
+            old, new = before.backbone(images), after.backbone(images)
+        for name, features in old.items():
+            assert new[name].dtype == features.dtype
+            assert (new[name] - features).norm() < tolerance * features.norm()
 
 
 @torch.no_grad()
@@ -44,3 +47,5 @@ def test_what_has_changed(straight_run):
     assert stem.weight.dtype == stem.bias.dtype == torch.bfloat16
     assert stem.weight.is_contiguous(memory_format=torch.channels_last)
     assert model.pixel_mean.dtype == torch.float32
+    if torch.backends.mkldnn.is_available():
+        assert not any(type(module) is Conv2d for module in model.modules())

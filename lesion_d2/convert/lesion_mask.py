@@ -25,7 +25,7 @@ def read_lesion(
     Raises:
         BadFileError: ``unreadable``, ``channels_differ``, ``16_bit_values`` or ``empty``.
     """
-    decoded, complaint = decode_mask(data)
+    decoded, complaint = decode_mask(data, header)
     if complaint:
         notes.accept("decoder_warning", complaint)
     pixels = orient(decoded, header.orientation)

@@ -34,8 +34,8 @@ class OriginalTruth:
         advice = "TEST.TRUTH_DIR must be the unpacked archive of official masks, or empty"
         try:
             data = path.read_bytes()
-            orientation = read_header(data).orientation
-            mask = orient(decode_mask(data)[0], orientation)
+            header = read_header(data)
+            mask = orient(decode_mask(data, header)[0], header.orientation)
         except (OSError, BadFileError) as error:
             raise LesionError(f"{path}: cannot be read ({error}); {advice}") from error
         if mask.ndim != 2 or mask.dtype != "uint8":

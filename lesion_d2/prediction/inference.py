@@ -6,6 +6,8 @@ from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from lesion_d2.prediction.onednn import pack_convolutions
+
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 _COMPUTED_IN_PRECISION = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -24,7 +26,8 @@ def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
     """Change a model so that it finds the same in less time.
 
     Norms, fixed now, become part of the convolutions before them. The weights are laid out and
-    stored as :func:`computing_in` needs them, which it would else see to for each image.
+    stored as :func:`computing_in` needs them, which it would else see to for each image. On a CPU
+    they are packed for oneDNN (:mod:`lesion_d2.prediction.onednn`).
 
     Args:
         model: in evaluation mode from here on.
@@ -49,3 +52,4 @@ def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
         if isinstance(module, _COMPUTED_IN_PRECISION):
             module.to(PRECISIONS[precision])
     model.to(memory_format=torch.channels_last)
+    pack_convolutions(model)
