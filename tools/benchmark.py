@@ -126,6 +126,12 @@ def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
             action="store_true",
             help="search for near-duplicates there, too, among as many different pictures",
         )
+        add(
+            "--no-scikit-image",
+            dest="scikit_image",
+            action="store_false",
+            help="leave that recipe out, which takes more than ten times as long as the others",
+        )
         return
     if command == "load":
         add("--batches", type=int, default=8, metavar="N", help="loaded a round (default: 8)")

@@ -30,21 +30,25 @@ GROWTH_SIZES = ((192, 256),)
 GROWTH_PICTURES = 100
 
 
-def run(common: Common, growth: Sequence[int], grouped_growth: bool) -> tuple[str, list[Section]]:
+def run(
+    common: Common, growth: Sequence[int], grouped_growth: bool, scikit_image: bool
+) -> tuple[str, list[Section]]:
     """Measure.
 
     Args:
         common: options of all benchmarks; its data set is an archive.
         growth: numbers of images.
         grouped_growth: search for near-duplicates there, too; every picture is then another one.
+        scikit_image: measure the recipe with scikit-image.
 
     Returns:
         the device, and the results.
     """
     for count in growth:
         check_count("--growth", count)
-    check_skimage()
-    sections = [_against_recipes(common)]
+    if scikit_image:
+        check_skimage()
+    sections = [_against_recipes(common, scikit_image)]
     if growth:
         sections.append(_growth(common, sorted(growth), grouped_growth))
     return "cpu", sections
@@ -56,7 +60,7 @@ def convert_quietly(archive: Archive, output: Path, workers: int, group: bool) -
         convert(ConvertOptions({"all": archive}, output, workers=workers, group=group))
 
 
-def _against_recipes(common: Common) -> Section:
+def _against_recipes(common: Common, scikit_image: bool) -> Section:
     output = common.folder / "output"
     archive = open_archive(common, repeat=True)
     work = {}
@@ -65,16 +69,19 @@ def _against_recipes(common: Common) -> Section:
         for workers, name in [(1, "1 worker"), (2, "2 workers")]:
             name = f"lesion_d2, {name}{'' if group else ', --no-group'}"
             work[name] = partial(convert_quietly, archive, output, workers, group)
-    work |= {
+    rivals = {
         OPENCV: partial(convert_with_opencv, *archive, output),
         SKIMAGE: partial(convert_with_skimage, *archive, output),
         FLOOR: partial(read_entropy_codes, pairs_of(archive)),
     }
+    if not scikit_image:
+        del rivals[SKIMAGE]
+    work |= rivals
     peaks = {name: _peak(run, output) for name, run in work.items() if common.memory}
     contenders = [Contender(name, run, partial(_remove, output)) for name, run in work.items()]
     seconds = alternate(contenders, common.repeats, "converting")
     title = f"conversion of {common.images} images, --resize seed"
-    return Section(title, "image", common.images, seconds, (OPENCV, SKIMAGE, FLOOR), peaks)
+    return Section(title, "image", common.images, seconds, tuple(rivals), peaks)
 
 
 def _repeats(common: Common) -> bool:

@@ -24,6 +24,7 @@ from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.prediction.segmenter import Segmenter, load_segmenter
 
 OURS, COCO, INFERENCE = "LesionEvaluator", "COCOEvaluator", "inference"
+SCORES_ONLY = "LesionEvaluator, no files"
 
 Items = Sequence[dict[str, Any]]
 
@@ -63,15 +64,16 @@ def _section(common: Common, cfg: CfgNode, inputs: Items, title: str) -> Section
     boxed = with_boxes(outputs)
     folder = common.folder / "evaluation"
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
-    ours = partial(evaluate_ours, inputs, outputs, folder, cfg.TEST.SCORE_THRESH)
+    threshold = cfg.TEST.SCORE_THRESH
     coco = partial(evaluate_coco, inputs, boxed, "benchmark_test", folder)
     contenders = [
-        Contender(OURS, ours, remove),
+        Contender(OURS, partial(evaluate_ours, inputs, outputs, folder, threshold), remove),
+        Contender(SCORES_ONLY, partial(evaluate_ours, inputs, outputs, None, threshold)),
         Contender(COCO, coco, remove),
         Contender(INFERENCE, to_the_end(partial(infer, segmenter, inputs), cfg.MODEL.DEVICE)),
     ]
     seconds = alternate(contenders, common.repeats, "evaluating")
-    shares = {name: ratio(seconds[name], seconds[INFERENCE]) for name in (OURS, COCO)}
+    shares = {name: ratio(seconds[name], seconds[INFERENCE]) for name in (OURS, SCORES_ONLY, COCO)}
     instances = sum(len(output["instances"]) for output in outputs)
     title = f"evaluation of {len(inputs)} images with {instances} instances, {title}"
     columns = {"share of the inference's time": shares}
@@ -85,9 +87,9 @@ def infer(segmenter: Segmenter, inputs: Items) -> list[dict[str, Any]]:
 
 
 def evaluate_ours(
-    inputs: Items, outputs: Items, folder: Path, score_threshold: float
+    inputs: Items, outputs: Items, folder: Path | None, score_threshold: float
 ) -> dict[str, Any]:
-    """Evaluate with this project's evaluator."""
+    """Evaluate with this project's evaluator, which writes its files if a folder is given."""
     evaluator = LesionEvaluator(score_threshold, folder)
     for item, output in zip(inputs, outputs, strict=True):
         evaluator.process([item], [output])
