@@ -1,9 +1,10 @@
-"""Fixtures: a small converted data set, configs for it, and one training run to compare with.
+"""Fixtures: a small data set, configs for it, a training run, a predictor of it, and photographs.
 
 They import what they need when they are used: tests of the converter need not wait for torch.
 """
 
 import os
+import shutil
 
 import pytest
 
@@ -52,3 +53,34 @@ def straight_run(tiny_cfg, tmp_path_factory):
     from tiny import TRAINING, train_run
 
     return train_run(tiny_cfg(tmp_path_factory.mktemp("straight"), *TRAINING))
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_cfg, straight_run, tmp_path_factory):
+    """The file of that run's model, with `tiny.CONFIDENCE`."""
+    from tiny import CONFIDENCE
+
+    from lesion_d2.prediction.bundle import write_bundle
+
+    path = tmp_path_factory.mktemp("bundle") / "lesion.pth"
+    cfg = tiny_cfg(tmp_path_factory.mktemp("predictor"), "INPUT.MIN_SIZE_TEST", 72)
+    write_bundle(path, cfg, straight_run.trainer.model.eval(), CONFIDENCE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def predictor(bundle):
+    """The predictor of that file."""
+    import lesion_d2
+
+    return lesion_d2.LesionPredictor.from_bundle(bundle)
+
+
+@pytest.fixture
+def photographs(tiny_archive, tmp_path):
+    """A folder of four images, one of them in a subfolder."""
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    for number, path in enumerate(sorted(tiny_archive[0].glob("*.jpg"))[:4]):
+        shutil.copy(path, folder / "more" if number == 3 else folder)
+    return folder

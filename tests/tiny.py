@@ -11,6 +11,7 @@ from detectron2.utils.env import seed_all_rng
 
 from lesion_d2.engine.setup import load_config
 from lesion_d2.engine.trainer import LesionTrainer
+from lesion_d2.prediction.confidence import ConfidenceModel
 
 ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / "configs" / "demo.yaml")
@@ -37,6 +38,7 @@ TRAINING = (
     "SOLVER.CHECKPOINT_PERIOD", 1,
     "SOLVER.CHECKPOINTS_KEPT", 99,
 )  # fmt: skip
+CONFIDENCE = ConfidenceModel([0.1] * 6, 0.2, {"dataset": "tiny_val"})
 
 
 def tiny_options(output, *opts):

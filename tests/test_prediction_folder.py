@@ -1,0 +1,206 @@
+"""Files in, masks and a table out; tools/export.py and tools/predict.py."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import ROOT, load_tool, run_python
+
+import lesion_d2
+from lesion_d2.errors import LesionError
+from lesion_d2.prediction.folder import predict_files, remove_predictions
+from lesion_d2.prediction.inputs import find_images, load_image
+
+
+def rows(folder):
+    with open(folder / "predictions.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_folder(predictor, photographs, tmp_path):
+    files = find_images([str(photographs)])
+    output = tmp_path / "out"
+    assert predict_files(predictor, files, output) == []
+    table = rows(output)
+    assert [row["file"] for row in table] == [str(file) for file in files]
+    for file, row in zip(files, table, strict=True):
+        image = cv2.imread(str(file))
+        (lesion,) = predictor([image], channels="BGR")
+        mask_file = output / "masks" / f"{file.stem}_segmentation.png"
+        assert output / row["mask"] == mask_file
+        with Image.open(mask_file) as mask:
+            assert mask.mode == "L"
+            np.testing.assert_array_equal(np.array(mask), lesion.mask * np.uint8(255))
+        assert int(row["area_pixels"]) == lesion.mask.sum()
+        assert (int(row["width"]), int(row["height"])) == image.shape[1::-1]
+        assert tuple(int(row[key]) for key in ("x0", "y0", "x1", "y1")) == lesion.box
+        assert float(row["score"]) == pytest.approx(lesion.score, abs=1e-4)
+        assert float(row["estimated_iou"]) == pytest.approx(lesion.estimated_iou, abs=1e-4)
+        overlay = cv2.imread(str(output / "overlays" / f"{file.stem}.jpg"))
+        assert overlay.shape == image.shape
+
+
+def test_any_number_of_workers_gives_the_same(predictor, photographs, tmp_path):
+    (photographs / "broken.jpg").write_bytes(b"")
+    files = find_images([str(photographs)])
+    threads = torch.get_num_threads()
+    for workers in (1, 3):
+        failed = predict_files(predictor, files, tmp_path / str(workers), workers=workers)
+        assert [file.name for file, _ in failed] == ["broken.jpg"]
+    assert torch.get_num_threads() == threads
+    one, three = ([row | {"seconds": ""} for row in rows(tmp_path / n)] for n in ("1", "3"))
+    assert one == three
+    for mask in (tmp_path / "1" / "masks").iterdir():
+        assert (tmp_path / "3" / "masks" / mask.name).read_bytes() == mask.read_bytes()
+
+
+def test_no_worker(predictor, tmp_path):
+    with pytest.raises(LesionError, match="--workers: 0"):
+        predict_files(predictor, [], tmp_path / "out", workers=0)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_photograph_is_read_smaller(orientation, predictor, tmp_path):
+    height, width = 1200, 2000
+    image = cv2.resize(
+        np.random.default_rng(0).integers(0, 256, (6, 10, 3), np.uint8), (width, height)
+    )
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(tmp_path / "large.jpg", exif=exif)
+    pixels, size = load_image(tmp_path / "large.jpg", predictor.enough)
+    whole, _ = load_image(tmp_path / "large.jpg")
+    assert size == whole.shape[:2] == ((height, width) if orientation == 1 else (width, height))
+    assert pixels.shape[:2] == (size[0] // 8, size[1] // 8)  # 1200 / 8 is just above 2 x 72
+    small = cv2.resize(whole, pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(pixels.astype(int) - small).mean() < 2
+
+    predict_files(predictor, [tmp_path / "large.jpg"], tmp_path / "out")
+    (row,) = rows(tmp_path / "out")
+    assert (int(row["height"]), int(row["width"])) == size
+    mask = cv2.imread(str(tmp_path / "out" / row["mask"]), cv2.IMREAD_UNCHANGED)
+    overlay = cv2.imread(str(tmp_path / "out" / "overlays" / "large.jpg"))
+    assert mask.shape == size
+    assert max(overlay.shape) == 1024
+    (lesion,) = predictor([whole], channels="BGR")
+    assert (lesion.mask == (mask > 0)).mean() > 0.99
+
+
+def test_a_stopped_run_continues(predictor, photographs, tmp_path):
+    files = find_images([str(photographs)])
+    straight, output = tmp_path / "straight", tmp_path / "out"
+    predict_files(predictor, files, straight, overlays=False)
+    predict_files(predictor, files[:3], output, overlays=False)
+    first = output / "masks" / f"{files[0].stem}_segmentation.png"
+    before = first.stat().st_mtime_ns
+    (output / "masks" / f"{files[1].stem}_segmentation.png").unlink()  # its row is worth nothing
+    with open(output / "predictions.csv", "a") as stream:
+        stream.write(f"{files[3]},masks/")  # torn by a kill
+
+    predict_files(predictor, files, output, overlays=False)
+    assert first.stat().st_mtime_ns == before
+    for file in files:
+        name = f"masks/{file.stem}_segmentation.png"
+        assert (output / name).read_bytes() == (straight / name).read_bytes()
+
+    def stable(folder):
+        return sorted(
+            [{key: row[key] for key in row if key != "seconds"} for row in rows(folder)],
+            key=lambda row: row["file"],
+        )
+
+    assert stable(output) == stable(straight)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_shards_share_the_files_without_overlap_or_loss(count, predictor, photographs, tmp_path):
+    (photographs / "broken.jpg").write_bytes(b"")
+    files = find_images([str(photographs)])
+    whole, output = tmp_path / "whole", tmp_path / "out"
+    predict_files(predictor, files, whole, overlays=False)
+    failed = []
+    for number in range(1, count + 1):
+        failed += predict_files(predictor, files, output, overlays=False, shard=(number, count))
+    assert [file.name for file, _ in failed] == ["broken.jpg"]
+    tables = sorted(output.glob("predictions*.csv"))
+    assert len(tables) == count
+    found = [row["file"] for table in tables for row in csv.DictReader(table.open(newline=""))]
+    assert sorted(found) == sorted(row["file"] for row in rows(whole))
+    for mask in (whole / "masks").iterdir():
+        assert (output / "masks" / mask.name).read_bytes() == mask.read_bytes()
+    remove_predictions(output)
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
+def test_what_is_no_shard(text):
+    with pytest.raises(ValueError):  # noqa: PT011 argparse makes a line of any
+        load_tool("predict").shard(text)
+
+
+def test_files_that_cannot_be_used_are_reported(predictor, photographs, tmp_path):
+    bad = {
+        "cut.jpg": next(photographs.glob("*.jpg")).read_bytes()[:500],
+        "empty.png": b"",
+        "text.jpg": b"no image",
+    }
+    for name, data in bad.items():
+        (photographs / name).write_bytes(data)
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(photographs / "deep.png")
+    failed = predict_files(predictor, find_images([str(photographs)]), tmp_path / "out")
+    assert {file.name for file, _ in failed} == {*bad, "deep.png"}
+    assert all(reason for _, reason in failed)
+    assert len(rows(tmp_path / "out")) == 4
+    with open(tmp_path / "out" / "failed.csv", newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == 4
+
+
+def test_other_settings_are_refused(bundle, predictor, photographs, tmp_path):
+    files = find_images([str(photographs)])[:1]
+    predict_files(predictor, files, tmp_path / "out")
+    other = lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.VIEWS", ("vertical",)])
+    with pytest.raises(LesionError, match=r"another views.*--overwrite"):
+        predict_files(other, files, tmp_path / "out")
+    remove_predictions(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    predict_files(other, files, tmp_path / "out")
+
+
+def test_a_folder_of_something_else_is_left_alone(predictor, photographs):
+    before = sorted(photographs.rglob("*"))
+    with pytest.raises(LesionError, match="not empty"):
+        predict_files(predictor, [], photographs)
+    remove_predictions(photographs)
+    assert sorted(photographs.rglob("*")) == before
+
+
+def test_the_tools(straight_run, tiny_root, photographs, tmp_path):
+    environment = {"DETECTRON2_DATASETS": str(tiny_root.parent)}
+    config = straight_run.folder / "run.yaml"
+    config.write_text(straight_run.trainer.cfg.dump())
+    weights = straight_run.folder / "model_final.pth"
+    bundle = tmp_path / "lesion.pth"
+    status, out, err = run_python(
+        ROOT / "tools" / "export.py", "--config-file", config, "--output", bundle, "--half",
+        "MODEL.WEIGHTS", weights, **environment,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "MB" in out
+    (photographs / "broken.jpg").write_bytes(b"")
+    command = (
+        ROOT / "tools" / "predict.py", "--bundle", bundle, "--input", photographs,
+        "--output", tmp_path / "out", "--no-overlays",
+    )  # fmt: skip
+    status, out, err = run_python(*command, **environment)
+    assert status == 2, err
+    assert "4 of 5 images" in out
+    assert "broken.jpg" in err
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["views"] == ["identity"]
+    assert not (tmp_path / "out" / "overlays").exists()
+
+    status, _, err = run_python(*command, "--config-file", config)
+    assert (status, err.count("\n")) == (1, 1)
