@@ -90,10 +90,11 @@ class LesionEvaluator(DatasetEvaluator):
         for member, output in zip(inputs, outputs, strict=True):
             truth = ground_truth_rle(member)
             instances = output["instances"].to("cpu")
-            order = instances.scores.argsort(descending=True, stable=True)
-            order = order[instances.scores[order] >= self._threshold]
-            scores = instances.scores[order].tolist()
-            rles = [encode_mask(mask) for mask in instances.pred_masks[order].numpy()]
+            scores = instances.scores.numpy()
+            kept = np.argsort(-scores, kind="stable")
+            kept = kept[scores[kept] >= self._threshold]
+            scores = scores[kept].tolist()
+            rles = [encode_mask(mask) for mask in instances.pred_masks.numpy()[kept]]
             ious = mask_util.iou(rles, [truth], [0])[:, 0].tolist() if rles else []
             lesion: Lesion = output["lesion"]
             row = ImageScore(
