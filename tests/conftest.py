@@ -84,3 +84,33 @@ def photographs(tiny_archive, tmp_path):
     for number, path in enumerate(sorted(tiny_archive[0].glob("*.jpg"))[:4]):
         shutil.copy(path, folder / "more" if number == 3 else folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_pairs(tmp_path_factory):
+    """Folders of images and of masks: three drawn pairs, one of which is made smaller."""
+    root = tmp_path_factory.mktemp("originals")
+    write_archive(root, 3, sizes=[(96, 128), (705, 940), (120, 90)], workers=1)
+    return root / IMAGES, root / MASKS
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory):
+    """A data set with a copy of each kind across splits, and one of each inside a split."""
+    from leak_files import OWN, make_dataset, near, picture, repacked
+
+    return make_dataset(
+        tmp_path_factory.mktemp("planted") / "planted",
+        train=OWN | {90: OWN[0], 91: repacked(1), 92: near(2)},
+        val={31: near(3)},
+        test={10: OWN[4], 11: repacked(5), 12: near(6), 13: picture(13), 14: picture(14)},
+    )
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory):
+    """A data set of which nothing leaks, though its training split repeats an image."""
+    from leak_files import OWN, make_dataset
+
+    folder = tmp_path_factory.mktemp("clean") / "clean"
+    return make_dataset(folder, train={0: OWN[0], 1: OWN[0]}, val={2: OWN[2]}, test={3: OWN[3]})

@@ -1,12 +1,6 @@
-"""Benchmarks: their arithmetic, that rivals do their work right, and that each one runs.
-
-No test says how long something takes.
-"""
+"""Benchmarks: their arithmetic, and that rivals do their work right."""
 
 import json
-import math
-import os
-import pickle
 import sys
 import zlib
 from pathlib import Path
@@ -16,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as mask_util
-from tiny import DEMO, ROOT, load_tool, run_python
 
 from lesion_d2.benchmark.data import link_pairs, pairs_of
 from lesion_d2.benchmark.floors import inflate, read_entropy_codes
@@ -26,21 +19,8 @@ from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
 from lesion_d2.benchmark.rivals.skimage_recipe import convert_with_skimage
 from lesion_d2.benchmark.timing import Contender, alternate, ratio, spread
 from lesion_d2.errors import LesionError
-from lesion_d2.synthetic import write_archive
-from lesion_d2.synthetic.archive import IMAGES, MASKS
 
-TOOL = ROOT / "tools" / "benchmark.py"
 MIB = 2**20
-
-
-@pytest.fixture(autouse=True)
-def threads_as_before(monkeypatch):
-    """Undo what a benchmark does to the number of threads, of child processes too."""
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
-    before = cv2.getNumThreads()
-    yield
-    cv2.setNumThreads(before)
-    torch.set_num_threads(1)
 
 
 # --- timing
@@ -151,17 +131,9 @@ def test_a_killed_process_is_an_error_of_one_line():
 # --- rivals
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    """Three drawn pictures, one of which is made smaller."""
-    root = tmp_path_factory.mktemp("originals")
-    write_archive(root, 3, sizes=[(96, 128), (705, 940), (120, 90)], workers=1)
-    return root / IMAGES, root / MASKS
-
-
 @pytest.mark.parametrize("recipe", [convert_with_opencv, convert_with_skimage])
-def test_recipes_outline_the_lesions(recipe, archive, tmp_path):
-    recipe(*archive, tmp_path / "out")
+def test_recipes_outline_the_lesions(recipe, drawn_pairs, tmp_path):
+    recipe(*drawn_pairs, tmp_path / "out")
     content = json.loads((tmp_path / "out" / "annotations.json").read_text())
     assert [(image["height"], image["width"]) for image in content["images"]] == [
         (96, 128),
@@ -173,7 +145,7 @@ def test_recipes_outline_the_lesions(recipe, archive, tmp_path):
         picture = cv2.imread(str(tmp_path / "out" / image["file_name"]))
         assert picture.shape == (height, width, 3)
         name = f"{image['file_name'][7:-4]}_segmentation.png"
-        mask = cv2.imread(str(archive[1] / name), cv2.IMREAD_GRAYSCALE)
+        mask = cv2.imread(str(drawn_pairs[1] / name), cv2.IMREAD_GRAYSCALE)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA) > 127
         polygons = mask_util.frPyObjects(annotation["segmentation"], height, width)
         truth = mask_util.encode(np.asfortranarray(mask, np.uint8))
@@ -183,14 +155,14 @@ def test_recipes_outline_the_lesions(recipe, archive, tmp_path):
         assert annotation["bbox"] == pytest.approx(mask_util.toBbox(truth).tolist(), abs=1)
 
 
-def test_without_scikit_image_the_error_says_how_to_install_it(archive, tmp_path, monkeypatch):
+def test_without_scikit_image_the_error_says_how_to_install_it(drawn_pairs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(LesionError, match="pip install scikit-image"):
-        convert_with_skimage(*archive, tmp_path / "out")
+        convert_with_skimage(*drawn_pairs, tmp_path / "out")
 
 
-def test_the_floor_reads_every_byte_of_a_mask(archive):
-    pairs = pairs_of(archive)
+def test_the_floor_reads_every_byte_of_a_mask(drawn_pairs):
+    pairs = pairs_of(drawn_pairs)
     for pair, (height, width) in zip(pairs, [(96, 128), (705, 940), (120, 90)], strict=True):
         assert len(inflate(pair.mask.path.read_bytes())) == height * (width + 1)
     read_entropy_codes(pairs)
@@ -198,8 +170,8 @@ def test_the_floor_reads_every_byte_of_a_mask(archive):
         inflate(pairs[0].mask.path.read_bytes()[:60])
 
 
-def test_links_repeat_pairs_under_new_ids(archive, tmp_path):
-    pairs = pairs_of(archive)
+def test_links_repeat_pairs_under_new_ids(drawn_pairs, tmp_path):
+    pairs = pairs_of(drawn_pairs)
     linked = pairs_of(link_pairs(pairs, tmp_path / "more", 7, repeat=True))
     assert [pair.isic_id for pair in linked] == [f"ISIC_{number:07d}" for number in range(7)]
     assert linked[4].image.path.read_bytes() == pairs[1].image.path.read_bytes()
@@ -251,193 +223,3 @@ def test_iou_is_that_of_the_written_masks(tiny_root, tmp_path):
     assert mean_iou(tmp_path / "true", records) == 1
     shares = [truth.mean() for truth in truths]
     assert mean_iou(tmp_path / "all", records) == pytest.approx(np.mean(shares))
-
-
-# --- the tool
-
-
-def measure(command, tmp_path, monkeypatch, *arguments):
-    """Run a subcommand with one repeat; returns its sections, checked for completeness."""
-    output = tmp_path / "result.json"
-    line = [command, "--repeats", "1", "--threads", "1", "--output", output, *arguments]
-    monkeypatch.setattr("sys.argv", ["benchmark", *map(str, line)])
-    load_tool("benchmark").main()
-    content = json.loads(output.read_text())
-    assert content["benchmark"] == command
-    assert content["machine"]["threads"] == content["options"]["threads"] == 1
-    assert {"Python", "torch", "numpy", "opencv-python-headless"} <= content["machine"][
-        "versions"
-    ].keys()
-    for section in content["sections"]:
-        for figures in section["contenders"].values():
-            assert all(0 < value < math.inf for value in numbers(figures))
-            assert len(figures["seconds"]) == 1
-            assert list(figures["speed_against"]) == section["rivals"]
-    return [section["contenders"] for section in content["sections"]]
-
-
-def numbers(value):
-    if isinstance(value, dict):
-        # A CPU holds nothing on the GPU, and a random network may find nothing.
-        counted = [item for key, item in value.items() if key not in ("gpu", "mean IoU")]
-        return [number for item in counted for number in numbers(item)]
-    if isinstance(value, list):
-        return [number for item in value for number in numbers(item)]
-    return [value]
-
-
-def peak_here(work, *arguments):
-    """Stand in for a process of its own, which takes seconds to start."""
-    work, arguments = pickle.loads(pickle.dumps((work, arguments)))
-    work(*arguments)
-    return Peak(1, 2, 0)
-
-
-def test_convert(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lesion_d2.benchmark.convert.peak_memory", peak_here)
-    sizes = ["--sizes", "96x128,705x940", "--images", 2]
-    recipes, growth = measure("convert", tmp_path, monkeypatch, *sizes, "--growth", 6, 3)
-    ours = {
-        f"lesion_d2, {workers}{group}"
-        for workers in ("1 worker", "2 workers")
-        for group in ("", ", --no-group")
-    }
-    rivals = {"OpenCV recipe", "scikit-image recipe", "floor: entropy decoding"}
-    assert recipes.keys() == ours | rivals
-    assert list(growth) == ["3 images", "6 images"]
-    assert all(figures["memory_mib"]["peak"] == 2 for figures in recipes.values())
-    stdout = capsys.readouterr().out
-    assert "scikit-image recipe" in stdout
-    assert f"written: {tmp_path / 'result.json'}" in stdout
-
-
-def test_convert_of_a_given_archive(archive, tmp_path, monkeypatch):
-    arguments = ["--dataset", archive[0].parent, "--images", 2, "--no-memory"]
-    (recipes,) = measure("convert", tmp_path, monkeypatch, *arguments, "--growth")
-    assert "memory_mib" not in recipes["OpenCV recipe"]
-    assert {"lesion_d2, 1 worker", "scikit-image recipe"} <= recipes.keys()
-    arguments += ["--no-scikit-image"]
-    arguments[3] = 20  # more than there are
-    (recipes,) = measure("convert", tmp_path, monkeypatch, *arguments, "--growth")
-    assert "lesion_d2, 1 worker, --no-group" in recipes
-    assert not {"lesion_d2, 1 worker", "scikit-image recipe"} & recipes.keys()
-    assert not (archive[0].parent / "images").exists()
-
-
-SMALL = (
-    *("MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "1"),
-    *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"),
-)
-PICTURES = ("--images", 2, "--sizes", "96x128")
-
-
-def test_load(tmp_path, monkeypatch):
-    rounds = ["--batches", 1, "--steps", 1, "--config-file", DEMO]
-    loading, training = measure("load", tmp_path, monkeypatch, *PICTURES, *rounds, *SMALL)
-    names = [
-        *("lesion_d2", "lesion_d2, no augmentation"),
-        *("DatasetMapper, resized files", "DatasetMapper, original files"),
-    ]
-    assert list(loading) == list(training) == names
-    assert all(
-        figures["share of the step spent waiting"]["median"] <= 1 for figures in training.values()
-    )
-
-
-def test_train(tmp_path, monkeypatch):
-    from lesion_d2.benchmark import train
-
-    def small_stock_config(cfg):
-        stock = stock_config(cfg)
-        stock.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 4
-        return stock
-
-    def peak_of_ours(work, experiment, name, *arguments):
-        # The rivals' networks are large.
-        return peak_here(work, experiment, "lesion_d2", *arguments)
-
-    stock_config = train.stock_config
-    monkeypatch.setattr(train, "stock_config", small_stock_config)
-    monkeypatch.setattr(train, "peak_memory", peak_of_ours)
-    monkeypatch.setattr(train, "_MEMORY_STEPS", 1)
-    options = ["--matrix-side", 64, "--config-file", DEMO]
-    stages = measure(
-        "train", tmp_path, monkeypatch, *PICTURES, *options, *SMALL, "SOLVER.STAGES", "((1, 2),)"
-    )
-    assert len(stages) == 1
-    for stage in stages:
-        ours, stock, torchvision, *floors = stage
-        assert (ours, stock, torchvision) == ("lesion_d2", "DefaultTrainer", "torchvision")
-        assert floors == ["floor of lesion_d2, float32", "floor of DefaultTrainer, float32"]
-        assert stage[stock]["GFLOP a step"] > stage[ours]["GFLOP a step"]
-
-
-def test_predict(tmp_path, monkeypatch):
-    # With all its proposals the stock predictor takes seconds.
-    monkeypatch.setattr("lesion_d2.benchmark.predict.stock_detections", lambda cfg: cfg)
-    picture = ["--images", 1, "--sizes", "96x128"]
-    files, alone = measure("predict", tmp_path, monkeypatch, *picture, *SMALL)
-    names = {
-        *("lesion_d2", "DefaultPredictor", "DefaultPredictor, config of lesion_d2", "torchvision")
-    }
-    assert files.keys() == alone.keys() == names
-    assert all(0 <= figures["mean IoU"] <= 1 for figures in files.values())
-    (shared,) = {files[name]["mean IoU"] for name in files if name.startswith("DefaultPredictor")}
-    assert files["lesion_d2"]["mean IoU"] == pytest.approx(shared, abs=0.05)
-
-
-def test_evaluate(tmp_path, monkeypatch):
-    config = ["--config-file", DEMO]
-    for contenders in measure("evaluate", tmp_path, monkeypatch, *PICTURES, *config, *SMALL):
-        ours = ["LesionEvaluator", "LesionEvaluator, no files"]
-        assert list(contenders) == [*ours, "COCOEvaluator", "inference"]
-        assert "share of the inference's time" in contenders["LesionEvaluator"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["convert", "--images", "0"], "--images: 0"),
-        (["convert", "--repeats", "0"], "--repeats: 0"),
-        (["convert", "--threads", "-1"], "--threads: -1"),
-        (["convert", "--growth", "10", "0"], "--growth: 0"),
-        (["convert", "--dataset", "nowhere"], "--dataset: nowhere: give a folder that holds"),
-        (["load", "--steps", "0"], "--steps: 0"),
-        (["train", "--dataset", "nowhere"], "--dataset: nowhere: holds no train.json"),
-        (["train", "--matrix-side", "0"], "--matrix-side: 0"),
-        (["train", "--config-file", "nowhere.yaml"], "nowhere.yaml"),
-        (["predict", "--weights", "nowhere.pth"], "--weights: nowhere.pth: no such file"),
-        (["predict", "MODEL.WEIGHTS", "a.pth"], "give --weights FILE"),
-        (["evaluate", "--dataset", "{tiny}", "--images", "7"], "the test split has 6 only"),
-        (
-            ["predict", "--config-file", DEMO, "--dataset", "{tiny}", "--images", "1"],
-            "is not R50-FPN",
-        ),
-    ],
-)
-def test_mistakes_are_named(arguments, message, tiny_root, monkeypatch):
-    line = [argument.format(tiny=tiny_root) for argument in arguments]
-    monkeypatch.setattr("sys.argv", ["benchmark", *line])
-    with pytest.raises(LesionError, match=message):
-        load_tool("benchmark").main()
-
-
-def test_a_mistake_is_one_line_and_a_status():
-    status, stdout, stderr = run_python(TOOL, "convert", "--images", "0")
-    assert (status, stdout) == (1, "")
-    assert stderr.startswith("error: --images: 0 ")
-    assert stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("command", [[], ["convert"], ["train"]])
-def test_help_is_quick_and_has_examples(command):
-    code = (
-        "import atexit, runpy, sys; heavy = {'torch', 'detectron2', 'cv2', 'numpy'};"
-        "atexit.register(lambda: print('heavy', heavy & set(sys.modules)));"
-        f"sys.argv = {['tool', *command, '--help']!r};"
-        f"runpy.run_path({str(TOOL)!r}, run_name='__main__')"
-    )
-    status, stdout, stderr = run_python("-c", code)
-    assert (status, stderr) == (0, "")
-    assert stdout.endswith("heavy set()\n")
-    assert "tools/benchmark.py convert --images" in stdout

@@ -3,13 +3,13 @@
 import csv
 import json
 import runpy
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from compare_files import scores_of, write_evaluation
 from figure_files import HEIGHT, WIDTH, assert_png, make_dataset, square, texts
+from tiny import ROOT
 
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.compare import compare
@@ -22,7 +22,6 @@ from lesion_d2.figures.comparison import (
 )
 from lesion_d2.figures.dataset_files import read_split
 
-ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "compare.py"
 
 

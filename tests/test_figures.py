@@ -18,6 +18,7 @@ from figure_files import (
     square,
     texts,
 )
+from tiny import ROOT
 
 from lesion_d2.errors import LesionError
 from lesion_d2.figures import draw, style
@@ -25,7 +26,6 @@ from lesion_d2.figures.dataset_files import LesionImage, decode_mask, read_split
 from lesion_d2.figures.resolutions import resolutions_figure
 from lesion_d2.figures.samples import samples_figure
 
-ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "plot.py"
 
 

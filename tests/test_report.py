@@ -6,20 +6,19 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from figure_files import HEIGHT, WIDTH, square
 from report_files import Page, make_evaluation, read_rows, write_mask, write_table
+from tiny import ROOT
 
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.evaluation_files import find_evaluations
 from lesion_d2.report import write
 from lesion_d2.report.write import find_dataset, find_run, write_report
 
-ROOT = Path(__file__).parents[1]
 TOOL = ROOT / "tools" / "report.py"
 
 
