@@ -95,7 +95,7 @@ def drawn_pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def planted(tmp_path_factory):
+def planted_dataset(tmp_path_factory):
     """A data set with a copy of each kind across splits, and one of each inside a split."""
     from leak_files import OWN, make_dataset, near, picture, repacked
 
@@ -108,7 +108,7 @@ def planted(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def clean(tmp_path_factory):
+def clean_dataset(tmp_path_factory):
     """A data set of which nothing leaks, though its training split repeats an image."""
     from leak_files import OWN, make_dataset
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import cv2
-from test_duplicates import lesion, recoloured
+from drawn_lesions import lesion, recoloured
 
 from lesion_d2.figures.dataset_files import SPLITS
 

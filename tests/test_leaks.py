@@ -30,8 +30,8 @@ def found(folders, workers=1):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_planted_pair_is_found_once_with_its_strongest_kind(planted, workers):
-    pairs = found([planted], workers)
+def test_every_planted_pair_is_found_once_with_its_strongest_kind(planted_dataset, workers):
+    pairs = found([planted_dataset], workers)
     assert [(kind, first, second) for kind, first, second, *_ in pairs[:4]] == [
         ("same_bytes", 0, 90),
         ("same_bytes", 4, 10),
@@ -69,8 +69,8 @@ def test_one_id_in_two_splits_is_two_images(tmp_path):
 # --- the audit
 
 
-def test_the_audit_counts_each_pair_of_splits(planted, tmp_path):
-    result = audit(planted, output=tmp_path, sheets=0)
+def test_the_audit_counts_each_pair_of_splits(planted_dataset, tmp_path):
+    result = audit(planted_dataset, output=tmp_path, sheets=0)
     assert result.exit_code == 2
     assert [path.name for path in result.files] == ["audit.json", "leaks.csv"]
     one = dict.fromkeys(("same_bytes", "same_pixels", "near_duplicate"), 1)
@@ -109,19 +109,19 @@ def test_the_audit_counts_each_pair_of_splits(planted, tmp_path):
     assert "\n4 leaks\n" in said
 
 
-def test_copies_inside_one_split_are_no_leak(clean, tmp_path):
-    result = audit(clean, output=tmp_path)
+def test_copies_inside_one_split_are_no_leak(clean_dataset, tmp_path):
+    result = audit(clean_dataset, output=tmp_path)
     assert result.exit_code == 0
     assert result.summary["inside_one_split"]["same_bytes"] == 1
     assert (tmp_path / "leaks.csv").read_text().count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.json", "leaks.csv"]
 
 
-def test_a_second_data_set_is_searched_against_the_training(clean, tmp_path):
+def test_a_second_data_set_is_searched_against_the_training(clean_dataset, tmp_path):
     external = make_dataset(
         tmp_path / "external", test={70: near(0), 71: near(3), 72: picture(72), 2: picture(73)}
     )
-    result = audit(clean, external, output=tmp_path / "out", sheets=0)
+    result = audit(clean_dataset, external, output=tmp_path / "out", sheets=0)
     leaks = {(row["first"], row["second"]): row for row in result.summary["leaks"]}
     assert leaks["clean_train", "external_test"]["near_duplicate"] == 2  # both copies of image 0
     assert leaks["clean_test", "external_test"]["near_duplicate"] == 1
@@ -132,11 +132,11 @@ def test_a_second_data_set_is_searched_against_the_training(clean, tmp_path):
     assert "external_train" not in str(result)  # it holds no image
 
 
-def test_the_scores_of_leaked_images_are_compared(planted, tmp_path):
+def test_the_scores_of_leaked_images_are_compared(planted_dataset, tmp_path):
     max_iou = {10: 0.9, 11: 0.8, 12: 0.95, 13: 0.5, 14: 0.7}
     jaccard = {key: value - 0.1 for key, value in max_iou.items()}
     folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=max_iou, jaccard=jaccard)
-    result = audit(planted, eval_dir=folder, output=tmp_path / "out", sheets=0)
+    result = audit(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
     scores = json.loads((tmp_path / "out" / "audit.json").read_text())["scores"]
     assert (scores["dataset"], scores["with_twin"], scores["without_twin"]) == (
         "planted_test", 3, 2
@@ -149,11 +149,11 @@ def test_the_scores_of_leaked_images_are_compared(planted, tmp_path):
     assert "mean max_iou of 3 images with a twin and 2 without: 0.8833 and 0.6000" in str(result)
 
 
-def test_the_interval_agrees_with_a_slow_bootstrap(planted, tmp_path):
+def test_the_interval_agrees_with_a_slow_bootstrap(planted_dataset, tmp_path):
     rng = np.random.default_rng(5)
     with_twin, without = rng.beta(9, 1, 30).tolist(), rng.beta(8, 2, 200).tolist()
     test = {100 + i: value for i, value in enumerate(with_twin + without)}
-    images = read_images([planted])
+    images = read_images([planted_dataset])
     scores = read_scores(
         make_evaluation(tmp_path / "e", "planted_test", max_iou={10: 0.5, 10_000_010: 0.7}), images
     )
@@ -176,9 +176,9 @@ def test_the_interval_agrees_with_a_slow_bootstrap(planted, tmp_path):
 
 
 @pytest.mark.parametrize("ids", [(13, 14), (10, 13, 14), (10, 11)])
-def test_one_image_on_a_side_is_nothing_to_compare(planted, tmp_path, ids):
+def test_one_image_on_a_side_is_nothing_to_compare(planted_dataset, tmp_path, ids):
     folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=dict.fromkeys(ids, 0.5))
-    result = audit(planted, eval_dir=folder, output=tmp_path / "out", sheets=0)
+    result = audit(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
     assert result.summary["scores"]["max_iou"] is None
     assert "too few to compare" in str(result)
 
@@ -186,8 +186,8 @@ def test_one_image_on_a_side_is_nothing_to_compare(planted, tmp_path, ids):
 # --- the sheets
 
 
-def test_sheets_show_both_images_of_each_pair(planted):
-    pairs = find_twins(read_images([planted]), 1)
+def test_sheets_show_both_images_of_each_pair(planted_dataset):
+    pairs = find_twins(read_images([planted_dataset]), 1)
     (figure,) = sheet.sheet_figures(pairs, 1)
     said = texts(figure)
     assert "pairs across splits, 1 to 7 of 7" in said
@@ -199,9 +199,9 @@ def test_sheets_show_both_images_of_each_pair(planted):
     assert {image.shape for image in shown} == {(188, 250, 3)}  # no larger than the panel
 
 
-def test_pairs_are_paged_up_to_the_limit(planted, monkeypatch):
+def test_pairs_are_paged_up_to_the_limit(planted_dataset, monkeypatch):
     monkeypatch.setattr(sheet, "PAIRS_A_SHEET", 3)
-    pairs = find_twins(read_images([planted]), 1)
+    pairs = find_twins(read_images([planted_dataset]), 1)
     for limit, last in ((0, []), (2, ["1 to 3", "4 to 6"]), (9, ["1 to 3", "4 to 6", "7 to 7"])):
         titles = [figure.get_suptitle() for figure in sheet.sheet_figures(pairs, limit)]
         assert titles == [f"pairs across splits, {part} of 7" for part in last]
@@ -223,19 +223,21 @@ def test_pairs_are_paged_up_to_the_limit(planted, monkeypatch):
         ("planted_test", {"max_iou": {}}, "per_image.csv: holds no image"),
     ],
 )
-def test_an_evaluation_of_something_else_is_refused(planted, tmp_path, name, columns, message):
+def test_an_evaluation_of_something_else_is_refused(
+    planted_dataset, tmp_path, name, columns, message
+):
     folder = make_evaluation(tmp_path / "e", name, **columns)
     with pytest.raises(LesionError, match=message):
-        audit(planted, eval_dir=folder, output=tmp_path / "out")
+        audit(planted_dataset, eval_dir=folder, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_two_data_sets_of_one_name_are_refused(clean, tmp_path):
+def test_two_data_sets_of_one_name_are_refused(clean_dataset, tmp_path):
     other = make_dataset(tmp_path / "clean", test={0: OWN[0]})
     with pytest.raises(LesionError, match="is called clean like the other data set"):
-        audit(clean, other, output=tmp_path / "out")
+        audit(clean_dataset, other, output=tmp_path / "out")
     (tmp_path / "link").symlink_to(other)
-    assert audit(clean, tmp_path / "link", output=tmp_path / "out", sheets=0).leaks == 2
+    assert audit(clean_dataset, tmp_path / "link", output=tmp_path / "out", sheets=0).leaks == 2
 
 
 @pytest.mark.parametrize(
@@ -249,6 +251,6 @@ def test_two_data_sets_of_one_name_are_refused(clean, tmp_path):
         ({"output": Path(__file__, "x")}, "cannot be created"),
     ],
 )
-def test_mistakes_are_named_before_the_search(clean, options, message):
+def test_mistakes_are_named_before_the_search(clean_dataset, options, message):
     with pytest.raises(LesionError, match=message):
-        audit(clean, **options)
+        audit(clean_dataset, **options)

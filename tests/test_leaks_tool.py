@@ -20,12 +20,12 @@ def run(monkeypatch, *arguments) -> int:
     return stop.value.code
 
 
-def test_tool_writes_and_prints_what_it_finds(planted, tmp_path, monkeypatch, capsys):
+def test_tool_writes_and_prints_what_it_finds(planted_dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = Path("output", "leaks", "planted")
     folder.mkdir(parents=True)
     (folder / "leaks_07.png").write_bytes(b"of an earlier audit")
-    assert run(monkeypatch, "--dataset", planted) == 2
+    assert run(monkeypatch, "--dataset", planted_dataset) == 2
     printed = capsys.readouterr().out.splitlines()
     names = ("audit.json", "leaks.csv", "leaks_01.png")
     assert printed[-4:] == ["4 leaks", *(str(folder / name) for name in names)]
@@ -33,8 +33,8 @@ def test_tool_writes_and_prints_what_it_finds(planted, tmp_path, monkeypatch, ca
     assert_png(folder / "leaks_01.png")
 
 
-def test_tool_is_content_with_a_clean_data_set(clean, tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, "--dataset", clean, "--output", tmp_path) == 0
+def test_tool_is_content_with_a_clean_data_set(clean_dataset, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "--dataset", clean_dataset, "--output", tmp_path) == 0
     assert "0 leaks" in capsys.readouterr().out
 
 
