@@ -20,6 +20,7 @@ from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.official import SCORES, official_scores
 from lesion_d2.evaluation.statistics import mean_interval
 from lesion_d2.prediction.lesion import Lesion
+from lesion_d2.rle import encode_mask
 
 SIZE = (24, 32)
 EMPTY = np.zeros(SIZE, bool)
@@ -202,7 +203,7 @@ def test_the_files(tmp_path):
     for row, (image, out) in zip(table, images, strict=True):
         truth = mask_util.decode(image["annotations"][0]["segmentation"]).astype(bool)
         lesion = out["lesion"]
-        for name, value in official_scores(truth, lesion.mask).items():
+        for name, value in official_scores(*map(encode_mask, (truth, lesion.mask))).items():
             assert float(row[name]) == value
         assert float(row["score"]) == lesion.score
         assert float(row["area_share"]) == lesion.area_share

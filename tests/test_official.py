@@ -15,6 +15,7 @@ from isic_challenge_scoring.confusion import create_binary_confusion_matrix
 
 from lesion_d2.evaluation.official import OFFICIAL_METRICS, official_scores
 from lesion_d2.prediction.mask_files import write_mask
+from lesion_d2.rle import encode_mask
 
 OFFICIAL = {
     "jaccard": metrics.binary_jaccard,
@@ -31,7 +32,7 @@ PAIRS = SHAPES.flatmap(lambda shape: st.tuples(*[hnp.arrays(bool, shape)] * 2))
 def assert_equal_to_the_scorer(truth, prediction):
     matrix = create_binary_confusion_matrix(truth, prediction)
     expected = {name: float(function(matrix)) for name, function in OFFICIAL.items()}
-    ours = official_scores(truth, prediction)
+    ours = official_scores(encode_mask(truth), encode_mask(prediction))
     assert ours == expected  # to the last digit
     assert tuple(ours) == OFFICIAL_METRICS
     assert all(type(value) is float for value in ours.values())
@@ -87,7 +88,7 @@ def test_degenerate_masks(truth, prediction):
     ],
 )
 def test_the_threshold_itself_counts(name, jaccard, counts):
-    scores = official_scores(*CASES[name])
+    scores = official_scores(*map(encode_mask, CASES[name]))
     assert scores["jaccard"] == jaccard
     assert scores["threshold_jaccard"] == (jaccard if counts else 0.0)
 
@@ -138,7 +139,7 @@ def test_the_official_command_gives_our_averages(tmp_path):
     assert result.returncode == 0, result.stderr
     official = json.loads(result.stdout)
 
-    scores = [official_scores(*masks) for masks in pairs]
+    scores = [official_scores(*map(encode_mask, masks)) for masks in pairs]
     averages = {
         name: math.fsum(score[name] for score in scores) / len(scores) for name in OFFICIAL_METRICS
     }

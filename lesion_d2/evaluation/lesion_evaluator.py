@@ -104,7 +104,7 @@ class LesionEvaluator(DatasetEvaluator):
                 num_instances=len(ious),
                 top_score=max(scores, default=0.0),
                 top1_iou=ious[0] if ious else 0.0,
-                **official_scores(mask_util.decode(truth).view(bool), lesion.mask),
+                **official_scores(truth, encode_mask(lesion.mask)),
                 score=lesion.score,
                 candidates=lesion.candidates,
                 sharpness=lesion.sharpness,

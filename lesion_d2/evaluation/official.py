@@ -4,8 +4,9 @@ Definitions and degenerate cases are those of the official scorer, the package
 ``isic-challenge-scoring`` 5.x (ISIC 2018 Task 1), to the last digit.
 """
 
-import numpy as np
-import numpy.typing as npt
+from typing import Any
+
+from pycocotools import mask as mask_util
 
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 
@@ -22,23 +23,24 @@ OFFICIAL_METRICS = (
 SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
 
 
-def official_scores(
-    truth: npt.NDArray[np.bool_], prediction: npt.NDArray[np.bool_]
-) -> dict[str, float]:
+def official_scores(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[str, float]:
     """Score a mask against the truth.
 
     Args:
-        truth: (H, W).
-        prediction: (H, W).
+        truth: compressed COCO RLE of shape (H, W), see :func:`lesion_d2.rle.encode_mask`.
+        prediction: the same of the prediction.
 
     Returns:
         the value of each of :data:`OFFICIAL_METRICS`. Where nothing is to be found and nothing
         was, a score is 1; a Jaccard index below 0.65 counts as 0 in ``threshold_jaccard``.
     """
-    true_positives = int(np.count_nonzero(truth & prediction))
-    false_positives = int(np.count_nonzero(prediction)) - true_positives
-    false_negatives = int(np.count_nonzero(truth)) - true_positives
-    true_negatives = truth.size - true_positives - false_positives - false_negatives
+    both = mask_util.merge([truth, prediction], intersect=True)
+    true_positives, true, positive = mask_util.area([both, truth, prediction]).tolist()
+    false_positives = positive - true_positives
+    false_negatives = true - true_positives
+    height, width = truth["size"]
+    pixels = height * width
+    true_negatives = pixels - true_positives - false_positives - false_negatives
     wrong = false_positives + false_negatives
     jaccard = _ratio(true_positives, true_positives + wrong)
     return {
@@ -47,7 +49,7 @@ def official_scores(
         "dice": _ratio(2 * true_positives, 2 * true_positives + wrong),
         "sensitivity": _ratio(true_positives, true_positives + false_negatives),
         "specificity": _ratio(true_negatives, true_negatives + false_positives),
-        "accuracy": _ratio(true_positives + true_negatives, truth.size),
+        "accuracy": _ratio(true_positives + true_negatives, pixels),
     }
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from detectron2.modeling import GeneralizedRCNN
-from pycocotools import mask as mask_util
 
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.evaluation.official import official_scores
@@ -24,6 +23,7 @@ from lesion_d2.prediction.inference import computing_in
 from lesion_d2.prediction.lesion import describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
 from lesion_d2.prediction.views import SYMMETRIES, build_views
+from lesion_d2.rle import encode_mask
 
 FLIPS = ("identity", "horizontal", "vertical", "rotate180")
 # name -> (symmetries, scales); the first is the plain prediction.
@@ -126,7 +126,8 @@ def measure(
     views = {name: build_views(*members) for name, members in VIEW_SETS.items()}
     every = list(dict.fromkeys(view for members in views.values() for view in members))
     for member in itertools.chain.from_iterable(batches):
-        truth = mask_util.decode(ground_truth_rle(member)).astype(bool)
+        truth = ground_truth_rle(member)
+        size = member["height"], member["width"]
         with torch.inference_mode(), computing_in(precision, model):
             (seen,) = detect(model, [member["image"]], every)
         found = dict(zip(every, seen, strict=True))
@@ -135,12 +136,12 @@ def measure(
             for choice in CHOICES:
                 chosen = INSTANCE_CHOICES.get(choice)(merged)
                 for steps, postprocess in pipelines.items():
-                    mask = np.zeros(truth.shape, bool)
+                    mask = np.zeros(size, bool)
                     if len(chosen):
-                        mask = postprocess(chosen.masks[0].numpy(), truth.shape)
+                        mask = postprocess(chosen.masks[0].numpy(), size)
                     lesion = describe_lesion(mask, chosen, len(merged))
                     setting = Setting(name, choice, steps)
-                    jaccard[setting].append(official_scores(truth, mask)["jaccard"])
+                    jaccard[setting].append(official_scores(truth, encode_mask(mask))["jaccard"])
                     features[setting].append(feature_row(lesion))
     return Measurements(
         {setting: np.array(values) for setting, values in jaccard.items()},
