@@ -25,7 +25,7 @@ setup(
         "pycocotools>=2.0.8",
         "scipy>=1.15",
         "tabulate",
-        "torch>=2.6",
+        "torch>=2.11",
         "torchvision",
         "tqdm",
         "wrapt>=1.15",
