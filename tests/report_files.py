@@ -11,6 +11,7 @@ from figure_files import HEIGHT, WIDTH, make_dataset, make_run, square
 
 from lesion_d2.evaluation.official import OFFICIAL_METRICS, official_scores
 from lesion_d2.evaluation.statistics import summarise
+from lesion_d2.rle import encode_mask
 
 SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
 COLUMNS = (
@@ -33,7 +34,7 @@ def make_evaluation(parent: Path, estimated: bool = False) -> tuple[Path, Path, 
     rows = []
     for number, mask in enumerate(masks, 30):
         found = bool(mask.any())
-        scores = official_scores(truth, mask)
+        scores = official_scores(encode_mask(truth), encode_mask(mask))
         rows.append(
             {
                 "image_id": number,
