@@ -1,11 +1,9 @@
 """Configs, the schedule in epochs, and what a run checks before it starts."""
 
 from argparse import Namespace
-from collections import Counter
 
 import pytest
 import yaml
-from detectron2.utils import logger as d2_logger
 from detectron2.utils.file_io import PathManager
 from tiny import DEMO, ROOT, tiny_options
 
@@ -251,30 +249,3 @@ def test_weights_that_cannot_be_downloaded(error, arguments, monkeypatch):
     monkeypatch.setattr(PathManager, "get_local_path", fail)
     with pytest.raises(LesionError, match=r"detectron2://.*without a network.*MODEL\.WEIGHTS"):
         check(arguments("MODEL.WEIGHTS", load_config(SEED, []).MODEL.WEIGHTS))
-
-
-AMP, PRECISION = "SOLVER.AMP.ENABLED", "TEST.PRECISION"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "capability", "advice"),
-    [
-        ([AMP, True, PRECISION, "bfloat16"], None, f"{AMP} False {PRECISION} float32 is"),
-        ([AMP, False, PRECISION, "bfloat16"], None, f": {PRECISION} float32 is"),
-        ([AMP, True, PRECISION, "float32"], None, f": {AMP} False is"),
-        ([AMP, False, PRECISION, "float32"], None, None),
-        ([AMP, True, PRECISION, "bfloat16"], "avx512_bf16", None),
-        ([AMP, True, PRECISION, "bfloat16"], "bf16", None),
-    ],
-)
-def test_bfloat16_in_software_is_warned_of_once(overrides, capability, advice, monkeypatch, caplog):
-    names = ("architecture", "avx512_f", "avx512_bf16", "amx_bf16", "bf16")
-    capabilities = {name: name == capability for name in names}
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: capabilities | {"avx512_f": True})
-    monkeypatch.setattr(d2_logger, "_LOG_COUNTER", Counter())
-    for _ in range(2):
-        cfg = load_config(SEED, ["MODEL.DEVICE", "cpu", *overrides])
-        assert overrides[1::2] == [cfg.SOLVER.AMP.ENABLED, cfg.TEST.PRECISION]
-    warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) == (advice is not None)
-    assert not advice or advice in warnings[0]

@@ -13,7 +13,7 @@ from detectron2.engine import default_setup, launch
 from detectron2.engine.launch import _distributed_worker  # what `launch` runs in a process
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import log_first_n, setup_logger
+from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
 from lesion_d2.config import derive_schedule, get_lesion_cfg
@@ -48,7 +48,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     except Exception as error:  # YAML and yacs raise a dozen types, with no base in common
         raise LesionError(f"{config_file}: {error}; {_KEYS}") from error
     merge_options(cfg, opts)
-    fit_to_machine(cfg)
+    settle_device(cfg)
     derive_schedule(cfg)
     return cfg
 
@@ -65,31 +65,11 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
         raise LesionError(f"overrides {list(opts)}: {error}; {_KEYS}") from error
 
 
-def fit_to_machine(cfg: CfgNode) -> None:
-    """Make ``MODEL.DEVICE`` the CPU where the GPU that it asks for is missing.
-
-    On a CPU that computes bfloat16 in software, what asks for it is left, with a warning: the
-    figures of a config must not depend on the machine.
-    """
+def settle_device(cfg: CfgNode) -> None:
+    """Make ``MODEL.DEVICE`` the CPU where the GPU that it asks for is missing."""
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.warning("MODEL.DEVICE is cuda but there is none here: using the CPU")
         cfg.MODEL.DEVICE = "cpu"
-    if cfg.MODEL.DEVICE != "cpu" or any(
-        has and "bf16" in name for name, has in torch.cpu.get_capabilities().items()
-    ):
-        return
-    slow = []
-    if cfg.SOLVER.AMP.ENABLED:
-        slow.append("SOLVER.AMP.ENABLED False")
-    if cfg.TEST.PRECISION == "bfloat16":
-        slow.append("TEST.PRECISION float32")
-    if slow:
-        log_first_n(
-            logging.WARNING,
-            "this processor has no instructions for bfloat16, which the config asks for: "
-            f"{' '.join(slow)} is several times as fast here",
-            key="message",
-        )
 
 
 def fetch_weights(weights: str) -> None:

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from lesion_d2.config import get_lesion_cfg
-from lesion_d2.engine.setup import fit_to_machine, merge_options
+from lesion_d2.engine.setup import merge_options, settle_device
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dict
@@ -77,7 +77,7 @@ def read_bundle(
         cfg = get_lesion_cfg()
         cfg.merge_from_other_cfg(CfgNode.load_cfg(content["config"]))
         merge_options(cfg, opts)
-        fit_to_machine(cfg)
+        settle_device(cfg)
         model = build_model(cfg)
         model.load_state_dict(content["model"])
     except LesionError:

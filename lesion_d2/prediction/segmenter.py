@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling.build import build_network
+from lesion_d2.precision import warn_of_slow_bfloat16
 from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
@@ -67,6 +68,8 @@ class Segmenter(nn.Module):
                 f"TEST.PRECISION: {cfg.TEST.PRECISION!r} is unknown; give one of "
                 + ", ".join(PRECISIONS)
             )
+        if cfg.TEST.PRECISION == "bfloat16" and model.device.type == "cpu":
+            warn_of_slow_bfloat16("TEST.PRECISION float32")
         self.model = model
         self._precision = cfg.TEST.PRECISION
         self.confidence = confidence
