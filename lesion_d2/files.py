@@ -1,10 +1,14 @@
-"""Writing files so that a crash never leaves half of one behind."""
+"""Files: written whole or not at all, read with an error that says what to do, hashed."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from lesion_d2.errors import LesionError
 
 
 @contextmanager
@@ -29,3 +33,22 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Return what the JSON file ``path`` holds.
+
+    Raises:
+        LesionError: the file is missing or not JSON; its message ends in ``remedy``.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LesionError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except ValueError as error:
+        raise LesionError(f"{path}: not JSON ({error}); {remedy}") from error
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -11,10 +11,10 @@ from figure_files import (
 )
 
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation_files import read_evaluation
 from lesion_d2.figures import draw
 from lesion_d2.figures.boxplot import boxplot_figure
 from lesion_d2.figures.dataset_files import read_split
-from lesion_d2.figures.evaluation_files import read_evaluation
 from lesion_d2.figures.predictions import PredictedImage, choose, predictions_figure
 
 

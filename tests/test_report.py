@@ -15,7 +15,7 @@ from report_files import Page, make_evaluation, read_rows, write_mask, write_tab
 from tiny import ROOT
 
 from lesion_d2.errors import LesionError
-from lesion_d2.figures.evaluation_files import find_evaluations
+from lesion_d2.evaluation.evaluation_files import find_evaluations
 from lesion_d2.report import write
 from lesion_d2.report.write import find_dataset, find_run, write_report
 

@@ -52,7 +52,7 @@ def main() -> None:
     """Write the reports, and print the path of each."""
     args = parse_arguments()
 
-    from lesion_d2.figures.evaluation_files import find_evaluations
+    from lesion_d2.evaluation.evaluation_files import find_evaluations
     from lesion_d2.report.write import find_dataset, find_run, write_report
 
     folders = find_evaluations(args.run)

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog
 
 from lesion_d2.benchmark.options import Common
 from lesion_d2.convert.archive import Pair, find_pairs
 from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.data.datasets import register_dataset
 from lesion_d2.errors import LesionError
 from lesion_d2.parallel import available_cpus
 from lesion_d2.synthetic import write_archive
@@ -111,3 +115,18 @@ def converted(common: Common, split: str) -> Path:
         )
     )
     return root
+
+
+def test_records(common: Common) -> list[dict[str, Any]]:
+    """Return the dataset dicts of the first test images.
+
+    Raises:
+        LesionError: if there are fewer than asked for.
+    """
+    register_dataset("benchmark", converted(common, "test"))
+    records = DatasetCatalog.get("benchmark_test")
+    if len(records) < common.images:
+        raise LesionError(
+            f"--images: {common.images} asked for, but the test split has {len(records)} only"
+        )
+    return records[: common.images]

@@ -13,13 +13,11 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import COCOEvaluator
 
 from lesion_d2.benchmark.machine import to_the_end
-from lesion_d2.benchmark.models import benchmark_config, write_weights
+from lesion_d2.benchmark.models import prepare_test
 from lesion_d2.benchmark.options import Common
-from lesion_d2.benchmark.predict import test_records
 from lesion_d2.benchmark.report import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections, with_boxes
 from lesion_d2.benchmark.timing import Contender, alternate, ratio
-from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.prediction.segmenter import Segmenter, load_segmenter
 
@@ -43,11 +41,7 @@ def run(
     Returns:
         the device, and the results.
     """
-    cfg = benchmark_config(common, config_file, opts, weights)
-    records = test_records(common)
-    mapper = LesionMapper(cfg, False)
-    inputs = [mapper(record) for record in records]
-    cfg.MODEL.WEIGHTS = str(write_weights(cfg, weights, inputs[:2], common.folder / "weights.pth"))
+    cfg, _, inputs = prepare_test(common, config_file, opts, weights)
     kind = "given" if weights else "random"
     sections = [
         _section(common, cfg, inputs, f"config of lesion_d2, {kind} weights"),

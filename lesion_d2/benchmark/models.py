@@ -11,7 +11,9 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
+from lesion_d2.benchmark.data import test_records
 from lesion_d2.benchmark.options import Common
+from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.engine.setup import load_config
 from lesion_d2.errors import LesionError
@@ -58,17 +60,36 @@ def fill(model: nn.Module, weights: Path | None, batch: Sequence[Mapping[str, An
         backbone(preprocess(batch).tensor)
 
 
-def write_weights(
-    cfg: CfgNode, weights: Path | None, batch: Sequence[Mapping[str, Any]], path: Path
-) -> Path:
-    """Return the given checkpoint, or write one of random weights to ``path``."""
-    if weights:
-        return weights
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    fill(model, None, batch)
-    torch.save({"model": model.state_dict()}, path)
-    return path
+def prepare_test(
+    common: Common, config_file: str, opts: list[str], weights: Path | None
+) -> tuple[CfgNode, list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a config with weights, and the images to predict.
+
+    Args:
+        common: options of all benchmarks; its data set is a converted one.
+        config_file: experiment.
+        opts: overrides of it.
+        weights: a checkpoint of it; None writes one of random weights.
+
+    Returns:
+        the config, with ``MODEL.WEIGHTS`` set; dataset dicts of the first test images; the same
+        mapped for inference.
+
+    Raises:
+        LesionError: if the config cannot be used, or a file or image is missing.
+    """
+    cfg = benchmark_config(common, config_file, opts, weights)
+    records = test_records(common)
+    mapper = LesionMapper(cfg, False)
+    inputs = [mapper(record) for record in records]
+    if not weights:
+        weights = common.folder / "weights.pth"
+        torch.manual_seed(0)
+        model = build_model(cfg)
+        fill(model, None, inputs[:2])
+        torch.save({"model": model.state_dict()}, weights)
+    cfg.MODEL.WEIGHTS = str(weights)
+    return cfg, records, inputs
 
 
 @contextmanager

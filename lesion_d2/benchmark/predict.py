@@ -13,22 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from pycocotools import mask as mask_util
 from torchvision.models.detection import MaskRCNN
 
-from lesion_d2.benchmark.data import converted
 from lesion_d2.benchmark.machine import to_the_end
-from lesion_d2.benchmark.models import benchmark_config, write_weights
+from lesion_d2.benchmark.models import prepare_test
 from lesion_d2.benchmark.options import Common
 from lesion_d2.benchmark.report import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections
 from lesion_d2.benchmark.rivals.torchvision_model import build_torchvision, copy_weights
 from lesion_d2.benchmark.timing import Contender, alternate
-from lesion_d2.data.datasets import register_dataset
-from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
@@ -59,30 +55,11 @@ def run(
     Returns:
         the device, and the results.
     """
-    cfg = benchmark_config(common, config_file, opts, weights)
-    records = test_records(common)
-    mapper = LesionMapper(cfg, False)
-    batch = [mapper(record) for record in records]
-    cfg.MODEL.WEIGHTS = str(write_weights(cfg, weights, batch[:2], common.folder / "weights.pth"))
+    cfg, records, batch = prepare_test(common, config_file, opts, weights)
     models = Models(cfg)
     kind = "given" if weights else "random"
     sections = [_files(common, models, records, kind), _alone(common, models, batch, kind)]
     return cfg.MODEL.DEVICE, sections
-
-
-def test_records(common: Common) -> list[dict[str, Any]]:
-    """Return the dataset dicts of the first test images.
-
-    Raises:
-        LesionError: if there are fewer than asked for.
-    """
-    register_dataset("benchmark", converted(common, "test"))
-    records = DatasetCatalog.get("benchmark_test")
-    if len(records) < common.images:
-        raise LesionError(
-            f"--images: {common.images} asked for, but the test split has {len(records)} only"
-        )
-    return records[: common.images]
 
 
 class Models:

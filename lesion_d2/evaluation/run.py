@@ -1,7 +1,6 @@
 """Evaluating a checkpoint on registered data sets."""
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 from pathlib import Path
@@ -21,7 +20,7 @@ from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.figures.draw import draw_evaluation
-from lesion_d2.files import atomic_write
+from lesion_d2.files import atomic_write, file_sha256
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
 from lesion_d2.prediction.segmenter import load_segmenter, prediction_settings
 from lesion_d2.report.write import find_run, write_report
@@ -32,14 +31,12 @@ _PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocot
 def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
     manifest = Path(MetadataCatalog.get(dataset_name).image_root) / "split.json"
     fingerprint = json.loads(manifest.read_text())["fingerprint"] if manifest.is_file() else None
-    with open(cfg.MODEL.WEIGHTS, "rb") as stream:
-        weights_sha256 = hashlib.sha256(stream.read()).hexdigest()
     return {
         "dataset": dataset_name,
         "fingerprint": fingerprint,
         "resolution": "original" if cfg.TEST.TRUTH_DIR else "data set",
         "weights": cfg.MODEL.WEIGHTS,
-        "weights_sha256": weights_sha256,
+        "weights_sha256": file_sha256(cfg.MODEL.WEIGHTS),
         "seed": cfg.SEED,
         **prediction_settings(cfg),
         "mask_threshold": MASK_THRESHOLD,

@@ -1,7 +1,6 @@
 """Tuning the prediction of a trained model on its validation data."""
 
 import csv
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.tuning import Row, Setting, measure, select
-from lesion_d2.files import atomic_write
+from lesion_d2.files import atomic_write, file_sha256
 from lesion_d2.prediction.confidence import ConfidenceModel, fit_confidence
 from lesion_d2.prediction.segmenter import load_segmenter
 
@@ -42,7 +41,7 @@ def tune(cfg: CfgNode) -> Path:
     _write_rows(folder / "tuning.csv", rows)
 
     jaccard, features = measurements.jaccard[chosen], measurements.features[chosen]
-    weights_sha256 = hashlib.sha256(Path(cfg.MODEL.WEIGHTS).read_bytes()).hexdigest()
+    weights_sha256 = file_sha256(cfg.MODEL.WEIGHTS)
     fitted_on = {"dataset": name, "num_images": len(jaccard), "weights_sha256": weights_sha256}
     fit_confidence(features, jaccard, fitted_on).write(folder / "confidence.json")
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation_files import REMEDY, Evaluation
 from lesion_d2.figures.dataset_files import LesionImage, read_split
-from lesion_d2.figures.evaluation_files import REMEDY, Evaluation
 from lesion_d2.figures.style import (
     FIRST_COLOUR,
     PREDICTION_COLOUR,

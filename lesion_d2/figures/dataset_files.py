@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from lesion_d2.errors import LesionError
-from lesion_d2.figures.json_files import read_json
+from lesion_d2.files import read_json
 
 SPLITS = ("train", "val", "test")
 

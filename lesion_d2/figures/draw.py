@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation_files import Evaluation, read_evaluation, read_predictions
 from lesion_d2.figures.boxplot import boxplot_figure
 from lesion_d2.figures.dataset_files import SPLITS, LesionImage, read_split
-from lesion_d2.figures.evaluation_files import Evaluation, read_evaluation, read_predictions
 from lesion_d2.figures.losses import losses_figure
 from lesion_d2.figures.predictions import PredictedImage, choose, predictions_figure
 from lesion_d2.figures.resolutions import resolutions_figure

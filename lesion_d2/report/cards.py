@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lesion_d2.evaluation.evaluation_files import Evaluation
 from lesion_d2.figures.dataset_files import LesionImage
 from lesion_d2.figures.draw import FLIPPED_ID_STEP
-from lesion_d2.figures.evaluation_files import Evaluation
 from lesion_d2.figures.predictions import choose
 from lesion_d2.parallel import progress_bar
 from lesion_d2.report.facts import Facts, look_at

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from contourpy import contour_generator
 
 from lesion_d2.errors import LesionError
-from lesion_d2.figures.evaluation_files import REMEDY
+from lesion_d2.evaluation.evaluation_files import REMEDY
 from lesion_d2.report.facts import Thumbnail, shrink
 
 JPEG_QUALITY = 80

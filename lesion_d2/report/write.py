@@ -10,9 +10,9 @@ import numpy as np
 from markupsafe import Markup
 
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation_files import Evaluation, read_evaluation
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 from lesion_d2.figures.draw import evaluated_lesions
-from lesion_d2.figures.evaluation_files import Evaluation, read_evaluation
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
 from lesion_d2.report.charts import (

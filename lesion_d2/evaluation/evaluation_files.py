@@ -11,7 +11,7 @@ import numpy as np
 
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.official import SCORES
-from lesion_d2.figures.json_files import read_json
+from lesion_d2.files import read_json
 
 REMEDY = "write the folder with tools/eval.py"
 SUMMARY_KEYS = (
