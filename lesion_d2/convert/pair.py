@@ -1,7 +1,6 @@
 """One pair of image and mask to one record: what a worker process does."""
 
 import hashlib
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -190,7 +189,7 @@ def _preview_scale(header: Header) -> Fraction:
 def _link(source: Path, target: Path) -> None:
     """Let ``target`` show ``source``: as a hard link, else a symbolic link, else a copy."""
     with suppress(OSError):  # another file system, or a file of somebody else
-        os.link(source, target)
+        target.hardlink_to(source)
         return
     with suppress(OSError):  # a file system without links
         target.symlink_to(source)
