@@ -91,3 +91,19 @@ def test_a_damaged_json_is_one_error(content, tmp_path):
     (tmp_path / "train.json").write_text(content)
     with pytest.raises(LesionError, match=r"train\.json.*convert again"):
         load_split("damaged_train", tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda rle: rle.update(counts=rle["counts"][:6]), "a mask with damaged run lengths"),
+        (lambda rle: rle.update(size=rle["size"][::-1]), "a mask of height x width"),
+    ],
+)
+def test_a_damaged_mask_is_one_error(change, reason, tiny_root, tmp_path):
+    content = json.loads((tiny_root / "val.json").read_text())
+    change(content["annotations"][1]["segmentation"])
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    isic_id = content["images"][1]["isic_id"]
+    with pytest.raises(LesionError, match=rf"val\.json: {isic_id}: {reason}.*convert again"):
+        load_split("damaged_val", tmp_path, "val")

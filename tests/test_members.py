@@ -102,10 +102,3 @@ def test_an_image_shows_one_lesion(count, lesion):
     bad["annotations"] = bad["annotations"] * count
     with pytest.raises(LesionError, match=rf"a\.jpg: {count} annotations"):
         ground_truth_rle(bad)
-
-
-@pytest.mark.parametrize("flip", FLIPS)
-def test_a_mask_of_another_size_is_no_ground_truth(flip, lesion):
-    bad = record(rle(np.ascontiguousarray(lesion.T)), flip=flip)
-    with pytest.raises(LesionError, match=r"a\.jpg: its mask is of .*\(80, 60\) .*\(60, 80\)"):
-        ground_truth_rle(bad)

@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
 from lesion_d2.errors import LesionError
+from lesion_d2.rle import check_rle
 
 SPLITS = ("train", "val", "test")
 STANDARD_NAME = "isic2018"
@@ -31,7 +32,7 @@ def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
         one dict an image with Detectron2's standard keys and ``isic_id``.
 
     Raises:
-        LesionError: if the split's JSON is missing or damaged.
+        LesionError: if the split's JSON is missing or damaged, masks in it included.
     """
     json_file = root / f"{split}.json"
     if not json_file.is_file():
@@ -48,6 +49,14 @@ def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
         ) from error
     for record in records:
         record["isic_id"] = Path(record["file_name"]).stem
+        for annotation in record["annotations"]:
+            if isinstance(rle := annotation.get("segmentation"), dict):
+                try:
+                    check_rle(rle, record["height"], record["width"])
+                except LesionError as error:
+                    raise LesionError(
+                        f"{json_file}: {record['isic_id']}: {error}; convert again with --overwrite"
+                    ) from error
     return records
 
 

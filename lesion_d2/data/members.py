@@ -64,8 +64,7 @@ def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
             ``flip``; or with the mask itself as ``truth``.
 
     Raises:
-        LesionError: if the record does not hold exactly one annotation, or its mask has another
-            size than the picture.
+        LesionError: if the record does not hold exactly one annotation.
     """
     if "truth" in record:
         return encode_mask(record["truth"])
@@ -79,13 +78,6 @@ def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
     segmentation = annotations[0]["segmentation"]
     flip = flip_transform(record, height, width)
     if isinstance(segmentation, dict):
-        if list(segmentation["size"]) != [height, width]:
-            # pycocotools would give such a pair an IoU of -1 and go on.
-            raise LesionError(
-                f"{record['file_name']}: its mask is of (height, width) "
-                f"{tuple(segmentation['size'])} but the image of {(height, width)}; convert the "
-                "data set again with tools/convert_isic.py"
-            )
         if isinstance(flip, T.NoOpTransform):
             return segmentation
         mask = mask_util.decode(segmentation)

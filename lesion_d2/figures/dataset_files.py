@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
+from lesion_d2.rle import check_rle
 
 SPLITS = ("train", "val", "test")
 
@@ -71,15 +72,14 @@ def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
         width: likewise.
 
     Raises:
-        LesionError: an RLE of another size.
+        LesionError: an RLE that is damaged or of another size.
     """
     if isinstance(segmentation, list):
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    if list(segmentation["size"]) != [height, width]:
-        raise LesionError(
-            f"a mask of height x width {segmentation['size']} on an image of {[height, width]}; "
-            "write both from the same conversion"
-        )
+    try:
+        check_rle(segmentation, height, width)
+    except LesionError as error:
+        raise LesionError(f"{error}; write both from the same conversion") from error
     return coco_mask.decode(segmentation).astype(bool)
 
 
