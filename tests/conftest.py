@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.synthetic import write_archive
 from lesion_d2.synthetic.archive import IMAGES, MASKS
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from lesion_d2.convert.convert import ConvertOptions
+from lesion_d2.commands.convert import ConvertOptions
 
 
 def lesion_pair(number=0, height=60, width=80):

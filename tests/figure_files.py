@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from pycocotools import mask as coco_mask
 
 from lesion_d2.figures.losses import LOSSES
-from lesion_d2.figures.run_files import Schedule
+from lesion_d2.results.run import Schedule
 
 HEIGHT, WIDTH = 30, 40
 SCHEDULE = Schedule(iters_per_epoch=40, max_iter=160, stages=((1.5, 5), (4, 2)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 from drawn_lesions import lesion, recoloured
 
-from lesion_d2.figures.dataset_files import SPLITS
+from lesion_d2.data.converted import SPLITS
 
 
 def number(seed: int) -> str:

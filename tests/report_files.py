@@ -11,7 +11,7 @@ from figure_files import HEIGHT, WIDTH, make_dataset, make_run, square
 
 from lesion_d2.evaluation.official import OFFICIAL_METRICS, official_scores
 from lesion_d2.evaluation.statistics import summarise
-from lesion_d2.rle import encode_mask
+from lesion_d2.images.run_lengths import encode_mask
 
 SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
 COLUMNS = (

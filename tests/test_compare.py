@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from compare_files import IMAGES, scores_of, write_evaluation
 
+from lesion_d2.commands.compare import describe, make_report
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.compare import changed_most, compare, compare_rows
-from lesion_d2.evaluation.compare_report import describe, make_report
-from lesion_d2.evaluation.evaluation_files import find_evaluation, read_evaluation
+from lesion_d2.evaluation.comparison import changed_most, compare, compare_rows
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
+from lesion_d2.results.evaluation import find_evaluation, read_evaluation
 
 
 @pytest.fixture

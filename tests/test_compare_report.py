@@ -11,16 +11,16 @@ from compare_files import scores_of, write_evaluation
 from figure_files import HEIGHT, WIDTH, assert_png, make_dataset, square, texts
 from tiny import ROOT
 
+from lesion_d2.commands.compare import make_report, write_report
+from lesion_d2.data.converted import read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.compare import compare
-from lesion_d2.evaluation.compare_report import make_report, write_report
+from lesion_d2.evaluation.comparison import compare
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.figures.comparison import (
     changed_images_figure,
     changes_figure,
     read_submitted,
 )
-from lesion_d2.figures.dataset_files import read_split
 
 TOOL = ROOT / "tools" / "compare.py"
 

@@ -20,7 +20,7 @@ from convert_archive import (
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from lesion_d2.convert.convert import convert
+from lesion_d2.commands.convert import convert
 from lesion_d2.convert.split import read_manifest
 
 REPOSITORY = Path(__file__).parents[1]

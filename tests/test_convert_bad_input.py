@@ -12,7 +12,7 @@ from convert_archive import Archive, all_records, audit_rows, encode, exif, lesi
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from lesion_d2.convert.convert import convert
+from lesion_d2.commands.convert import convert
 
 IMAGE, MASK = lesion_pair(9)
 JPEG, PNG = encode(IMAGE, "JPEG", quality=95), encode(MASK, "PNG")

@@ -10,8 +10,9 @@ from convert_archive import Archive, all_records, encode, exif, lesion_pair
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 
-from lesion_d2.convert.convert import convert
-from lesion_d2.convert.image_io import (
+from lesion_d2.commands.convert import convert
+from lesion_d2.convert.pair import target_scale
+from lesion_d2.images.reading import (
     decode_image,
     decode_mask,
     orient,
@@ -20,7 +21,6 @@ from lesion_d2.convert.image_io import (
     scaled_size,
     unorient,
 )
-from lesion_d2.convert.pair import target_scale
 
 HALF = Fraction(1, 2)
 

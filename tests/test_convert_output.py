@@ -10,7 +10,7 @@ from convert_archive import (
     make_archive,
 )
 
-from lesion_d2.convert.convert import convert
+from lesion_d2.commands.convert import convert
 from lesion_d2.errors import LesionError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def test_interrupted_run_leaves_nothing(error, existing, tmp_path, monkeypatch):
     def stop(*_args):
         raise error
 
-    monkeypatch.setattr("lesion_d2.convert.convert.write_audit", stop)
+    monkeypatch.setattr("lesion_d2.commands.convert.write_audit", stop)
     with pytest.raises(error):
         convert(archive.options(overwrite=True, seed=3))
     assert folder_bytes(tmp_path) == before

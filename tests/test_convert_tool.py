@@ -59,7 +59,7 @@ def test_command_line_with_given_splits(tmp_path):
 
 def test_help_and_converter_do_not_import_torch():
     code = (
-        "import sys, lesion_d2.convert.convert; "
+        "import sys, lesion_d2.commands.convert; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'detectron2')))"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

@@ -28,7 +28,7 @@ def test_import_registers_the_standard_and_the_converted_sets(code, tiny_root):
 
 def test_import_is_light():
     code = (
-        "import sys, lesion_d2, lesion_d2.convert.convert, lesion_d2.synthetic;"
+        "import sys, lesion_d2, lesion_d2.commands.convert, lesion_d2.synthetic;"
         "print({'torch', 'detectron2'} & set(sys.modules))"
     )
     assert run_python("-c", code) == (0, "set()\n", "")

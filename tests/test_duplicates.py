@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drawn_lesions import lesion, recoloured, recompressed, warped
 
-from lesion_d2.convert.duplicates import DuplicatePair, find_pairs, group_pairs, signature
+from lesion_d2.images.duplicates import DuplicatePair, find_pairs, group_pairs, signature
 
 REAL = Path(__file__).parents[1] / "../shared/data/isic2018-256/ISIC2018_Task1-2_Training_Input"
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny import ROOT, run_python
 
-from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.evaluation.official import OFFICIAL_METRICS
 
 

@@ -19,8 +19,8 @@ from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.official import SCORES, official_scores
 from lesion_d2.evaluation.statistics import mean_interval
+from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.rle import encode_mask
 
 SIZE = (24, 32)
 EMPTY = np.zeros(SIZE, bool)

@@ -20,9 +20,10 @@ from figure_files import (
 )
 from tiny import ROOT
 
+from lesion_d2.commands import plot
+from lesion_d2.data.converted import LesionImage, decode_mask, read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.figures import draw, style
-from lesion_d2.figures.dataset_files import LesionImage, decode_mask, read_split
+from lesion_d2.figures import style
 from lesion_d2.figures.resolutions import resolutions_figure
 from lesion_d2.figures.samples import samples_figure
 
@@ -93,7 +94,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_drawing_needs_neither_torch_nor_pyplot():
     code = (
-        "import sys, lesion_d2.figures.draw; "
+        "import sys, lesion_d2.commands.plot; "
         "print([m for m in ('torch', 'detectron2', 'matplotlib.pyplot') if m in sys.modules])"
     )
     result = subprocess.run(
@@ -196,14 +197,14 @@ def empty_split(folder: Path) -> None:
 def test_broken_dataset(dataset, spoil, message):
     spoil(dataset)
     with pytest.raises(LesionError, match=message):
-        draw.draw_samples(dataset)
+        plot.draw_samples(dataset)
 
 
 # --- augmentations
 
 
 def test_augmentations_change_colours_and_never_the_mask(dataset):
-    from lesion_d2.config import get_lesion_cfg
+    from lesion_d2.config.keys import get_lesion_cfg
     from lesion_d2.figures import augmentations
 
     images = read_split(dataset, "train")[:2]
@@ -233,7 +234,7 @@ def test_augmentations_change_colours_and_never_the_mask(dataset):
 # --- the tool
 
 
-def plot(monkeypatch, *arguments: str | Path) -> int:
+def run_plot(monkeypatch, *arguments: str | Path) -> int:
     monkeypatch.setattr(sys, "argv", ["plot.py", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(TOOL), run_name="__main__")
@@ -252,13 +253,13 @@ def test_tool_draws_each_figure(dataset, run, tmp_path, monkeypatch, capsys):
     ]
     for command in commands:
         output = tmp_path / "drawn" / f"{command[0]}.png"
-        assert plot(monkeypatch, *command, "--output", output) == 0
+        assert run_plot(monkeypatch, *command, "--output", output) == 0
         assert capsys.readouterr().out.strip() == str(output)
         assert_png(output)
 
 
 def test_tool_draws_all_of_a_run(dataset, run, monkeypatch, capsys):
-    assert plot(monkeypatch, "all", "--run", run, "--dataset", dataset) == 0
+    assert run_plot(monkeypatch, "all", "--run", run, "--dataset", dataset) == 0
     printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert {str(path.relative_to(run)) for path in printed} == {
         *(f"figures/{n}.png" for n in ("resolutions", "samples", "augmentations", "losses")),
@@ -270,7 +271,7 @@ def test_tool_draws_all_of_a_run(dataset, run, monkeypatch, capsys):
 
 
 def test_tool_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys):
-    assert plot(monkeypatch, "losses", "--run", tmp_path) == 1
+    assert run_plot(monkeypatch, "losses", "--run", tmp_path) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "metrics.json" in lines[0]
@@ -280,5 +281,5 @@ def test_tool_says_what_is_wrong_in_one_line(tmp_path, monkeypatch, capsys):
     "arguments", [(), ("samples",), ("samples", "--dataset", ".", "--count", "0")]
 )
 def test_tool_refuses_wrong_arguments(arguments, monkeypatch, capsys):
-    assert plot(monkeypatch, *arguments) == 2
+    assert run_plot(monkeypatch, *arguments) == 2
     assert "usage" in capsys.readouterr().err

@@ -10,12 +10,12 @@ from figure_files import (
     texts,
 )
 
+from lesion_d2.commands import plot
+from lesion_d2.data.converted import read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation_files import read_evaluation
-from lesion_d2.figures import draw
 from lesion_d2.figures.boxplot import boxplot_figure
-from lesion_d2.figures.dataset_files import read_split
 from lesion_d2.figures.predictions import PredictedImage, choose, predictions_figure
+from lesion_d2.results.evaluation import read_evaluation
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_flipped_copies_are_left_out_of_the_predictions(dataset, run):
     evaluation = run / "eval" / "tiny_test"
     with open(evaluation / "per_image.csv", "a") as stream:
         stream.write("10000030,ISIC_0000030,0.0\n")
-    path = draw.draw_predictions(evaluation, dataset, which="worst")
+    path = plot.draw_predictions(evaluation, dataset, which="worst")
     assert_png(path)
 
 
@@ -114,7 +114,7 @@ def test_broken_evaluation(dataset, run, name, content, message):
     if content is not None:
         (evaluation / name).write_text(content)
     with pytest.raises(LesionError, match=message):
-        draw.draw_evaluation(evaluation, dataset)
+        plot.draw_evaluation(evaluation, dataset)
 
 
 def test_evaluation_files_are_read_by_image(run):

@@ -8,10 +8,10 @@ from figure_files import (
     write_metrics,
 )
 
+from lesion_d2.commands import plot
 from lesion_d2.errors import LesionError
-from lesion_d2.figures import draw
 from lesion_d2.figures.losses import epoch_means, losses_figure
-from lesion_d2.figures.run_files import read_metrics, read_schedule
+from lesion_d2.results.run import read_metrics, read_schedule
 
 
 @pytest.fixture
@@ -101,4 +101,4 @@ def test_broken_run(run, name, content, message):
     if content is not None:
         (run / name).write_text(content)
     with pytest.raises(LesionError, match=message):
-        draw.draw_run(run)
+        plot.draw_run(run)

@@ -11,9 +11,9 @@ import pytest
 from figure_files import texts
 from leak_files import OWN, make_dataset, make_evaluation, near, number, picture, repacked
 
+from lesion_d2.commands.find_leaks import audit
 from lesion_d2.errors import LesionError
 from lesion_d2.leaks import sheet
-from lesion_d2.leaks.audit import audit
 from lesion_d2.leaks.scores import compare_scores, read_scores
 from lesion_d2.leaks.search import find_twins, read_images
 

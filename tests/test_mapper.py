@@ -10,7 +10,7 @@ from convert_archive import exif
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
-from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.data.members import FLIPS, ground_truth_rle, with_flips

@@ -15,9 +15,9 @@ from report_files import Page, make_evaluation, read_rows, write_mask, write_tab
 from tiny import ROOT
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation_files import find_evaluations
 from lesion_d2.report import write
 from lesion_d2.report.write import find_dataset, find_run, write_report
+from lesion_d2.results.evaluation import find_evaluations
 
 TOOL = ROOT / "tools" / "report.py"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from figure_files import square, texts
 
-from lesion_d2.figures.dataset_files import LesionImage
+from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import FIRST_COLOUR, new_figure
 from lesion_d2.report.bins import category_bins, quantile_bins
 from lesion_d2.report.charts import calibration_charts, factor_charts

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from lesion_d2.errors import LesionError
-from lesion_d2.rle import check_rle, encode_mask
+from lesion_d2.images.run_lengths import check_rle, encode_mask
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (33, 65)])

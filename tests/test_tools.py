@@ -8,8 +8,8 @@ import shutil
 import pytest
 from tiny import DEMO, ROOT, SMALL, TRAINING, load_tool, run_python, tiny_options
 
+from lesion_d2.commands.evaluate import evaluate
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.run import evaluate
 
 TRAIN, EVAL = ROOT / "tools" / "train_net.py", ROOT / "tools" / "eval.py"
 

@@ -45,7 +45,7 @@ def main() -> int:
     add("--workers", type=int, metavar="N", help="processes (default: the CPUs available)")
     options = parser.parse_args()
 
-    from lesion_d2.leaks.audit import audit
+    from lesion_d2.commands.find_leaks import audit
     from lesion_d2.parallel import available_cpus
 
     result = audit(

@@ -51,8 +51,8 @@ def main() -> None:
     if options.dataset and not options.output:
         parser.error("--dataset needs --output")
 
-    from lesion_d2.evaluation.compare import compare
-    from lesion_d2.evaluation.compare_report import describe, make_report, write_report
+    from lesion_d2.commands.compare import describe, make_report, write_report
+    from lesion_d2.evaluation.comparison import compare
 
     report = make_report(compare(options.runs, options.force), options.metric, options.count)
     print(describe(report))

@@ -30,7 +30,7 @@ exit status: 0 every file was used, 2 some were left out (see audit.csv), 1 noth
 def main() -> int:
     """Parse the command line, convert, and print the summary."""
     options = _parse()
-    from lesion_d2.convert.convert import ConvertOptions, convert
+    from lesion_d2.commands.convert import ConvertOptions, convert
 
     summary = convert(ConvertOptions(**options))
     print(summary)

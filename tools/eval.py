@@ -40,8 +40,8 @@ def main() -> None:
     add_run_arguments(parser)
     args = parser.parse_args()
 
+    from lesion_d2.commands.evaluate import evaluate_and_draw
     from lesion_d2.engine.setup import check_run, launch_run
-    from lesion_d2.evaluation.run import evaluate_and_draw
 
     check_run(args, training=False)
     launch_run(evaluate_and_draw, args)

@@ -133,9 +133,9 @@ def main() -> None:
     arguments = parse_arguments()
     name = arguments.pop("figure")
 
-    from lesion_d2.figures import draw
+    from lesion_d2.commands import plot
 
-    paths = getattr(draw, f"draw_{name}")(**arguments)
+    paths = getattr(plot, f"draw_{name}")(**arguments)
     for path in [paths] if isinstance(paths, Path) else paths:
         print(path)
 

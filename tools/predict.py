@@ -80,7 +80,7 @@ def main() -> int:
     if bool(args.bundle) == bool(args.config_file):
         raise LesionError("give either --bundle FILE or --config-file FILE with MODEL.WEIGHTS")
 
-    from lesion_d2.prediction.folder import predict_files, remove_predictions
+    from lesion_d2.commands.predict import predict_files, remove_predictions
     from lesion_d2.prediction.inputs import find_images
     from lesion_d2.prediction.predictor import LesionPredictor
 

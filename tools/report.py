@@ -52,8 +52,8 @@ def main() -> None:
     """Write the reports, and print the path of each."""
     args = parse_arguments()
 
-    from lesion_d2.evaluation.evaluation_files import find_evaluations
     from lesion_d2.report.write import find_dataset, find_run, write_report
+    from lesion_d2.results.evaluation import find_evaluations
 
     folders = find_evaluations(args.run)
     if args.output and len(folders) > 1:

@@ -49,8 +49,8 @@ def main() -> None:
     """Check what can be checked, then launch the processes."""
     args = parse_arguments()
 
+    from lesion_d2.commands.evaluate import evaluate_and_draw
     from lesion_d2.engine.setup import check_run, launch_run
-    from lesion_d2.evaluation.run import evaluate_and_draw
 
     check_run(args, training=not args.eval_only)
     launch_run(evaluate_and_draw if args.eval_only else train, args)

@@ -34,8 +34,8 @@ def main() -> None:
     add_config_arguments(parser)
     args = parser.parse_args()
 
+    from lesion_d2.commands.tune import tune
     from lesion_d2.engine.setup import load_config
-    from lesion_d2.evaluation.tune_run import tune
 
     cfg = load_config(args.config_file, args.opts)
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "tune"))

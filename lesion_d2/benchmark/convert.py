@@ -22,7 +22,7 @@ from lesion_d2.benchmark.report import Section
 from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
 from lesion_d2.benchmark.rivals.skimage_recipe import check_skimage, convert_with_skimage
 from lesion_d2.benchmark.timing import Contender, alternate
-from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.commands.convert import ConvertOptions, convert
 
 OPENCV, SKIMAGE, FLOOR = "OpenCV recipe", "scikit-image recipe", "floor: entropy decoding"
 # Pictures for the growth are small, and so many different ones are drawn.

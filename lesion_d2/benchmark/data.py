@@ -7,8 +7,8 @@ from typing import Any
 from detectron2.data import DatasetCatalog
 
 from lesion_d2.benchmark.options import Common
-from lesion_d2.convert.archive import Pair, find_pairs
-from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.commands.convert import ConvertOptions, convert
+from lesion_d2.convert.pairs import Pair, find_pairs
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.errors import LesionError
 from lesion_d2.parallel import available_cpus

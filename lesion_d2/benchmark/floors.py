@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from lesion_d2.convert.archive import Pair
+from lesion_d2.convert.pairs import Pair
 
 
 def read_entropy_codes(pairs: Iterable[Pair]) -> None:

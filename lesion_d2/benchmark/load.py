@@ -16,10 +16,10 @@ from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config, stock_loader
 from lesion_d2.benchmark.steps import Batch, OurTrainer, TrainerSteps
 from lesion_d2.benchmark.timing import Contender, alternate, ratio
-from lesion_d2.convert.convert import ConvertOptions, convert
+from lesion_d2.commands.convert import ConvertOptions, convert
+from lesion_d2.config.schedule import stages_from_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
-from lesion_d2.engine.schedule import stages_from_config
 from lesion_d2.parallel import available_cpus
 
 RESIZED, ORIGINALS = "DatasetMapper, resized files", "DatasetMapper, original files"

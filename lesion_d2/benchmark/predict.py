@@ -25,13 +25,13 @@ from lesion_d2.benchmark.report import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections
 from lesion_d2.benchmark.rivals.torchvision_model import build_torchvision, copy_weights
 from lesion_d2.benchmark.timing import Contender, alternate
+from lesion_d2.commands.predict import predict_files
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.folder import predict_files
+from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.prediction.segmenter import load_segmenter
-from lesion_d2.rle import encode_mask
 
 OURS, TORCHVISION = "lesion_d2", "torchvision"
 STOCK, SAME_CONFIG = "DefaultPredictor", "DefaultPredictor, config of lesion_d2"

@@ -27,9 +27,9 @@ from lesion_d2.benchmark.steps import (
     TrainerSteps,
 )
 from lesion_d2.benchmark.timing import Contender, Spread, alternate, ratio
+from lesion_d2.config.schedule import Stage, stages_from_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
-from lesion_d2.engine.schedule import Stage, stages_from_config
 from lesion_d2.engine.trainer import BFloat16Trainer
 
 OURS, STOCK, TORCHVISION = "lesion_d2", "DefaultTrainer", "torchvision"

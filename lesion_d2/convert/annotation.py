@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from lesion_d2.rle import encode_mask
+from lesion_d2.images.run_lengths import encode_mask
 
 
 def image_number(isic_id: str) -> int:

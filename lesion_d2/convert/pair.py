@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.convert.annotation import annotation, image_number
-from lesion_d2.convert.archive import Pair
 from lesion_d2.convert.audit import AuditRow, BadFileError, ExcludedError, FileNotes
-from lesion_d2.convert.duplicates import Signature, signature
-from lesion_d2.convert.image_io import (
+from lesion_d2.convert.pairs import Pair
+from lesion_d2.images.duplicates import Signature, signature
+from lesion_d2.images.masks import read_lesion
+from lesion_d2.images.reading import (
     Header,
     decode_image,
     encode_jpeg,
@@ -25,7 +26,6 @@ from lesion_d2.convert.image_io import (
     scaled_size,
     unorient,
 )
-from lesion_d2.convert.lesion_mask import read_lesion
 
 Resize = Literal["seed", "none"] | int
 

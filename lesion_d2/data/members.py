@@ -14,7 +14,7 @@ from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
 from lesion_d2.errors import LesionError
-from lesion_d2.rle import encode_mask
+from lesion_d2.images.run_lengths import encode_mask
 
 FLIPS = ("none", "vertical", "horizontal")
 # ISIC numbers have seven digits, so flipped members get image ids that nothing else has.

@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
-from lesion_d2.config import derive_schedule, get_lesion_cfg
+from lesion_d2.config.keys import derive_schedule, get_lesion_cfg
 from lesion_d2.data.loader import load_members
 from lesion_d2.engine.checkpoint import check_trained_file
 from lesion_d2.errors import TRACEBACK_MARK, LesionError, quiet_libraries
@@ -24,7 +24,7 @@ from lesion_d2.errors import TRACEBACK_MARK, LesionError, quiet_libraries
 logger = logging.getLogger(__name__)
 
 _TORCHRUN = "TORCHELASTIC_RUN_ID"  # what torchrun sets for the processes that it starts
-_KEYS = "keys are listed in lesion_d2/config.py and in Detectron2's config reference"
+_KEYS = "keys are listed in lesion_d2/config/keys.py and in Detectron2's config reference"
 
 
 def load_config(config_file: str, opts: list[str]) -> CfgNode:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lesion_d2.engine.schedule import Stage, stage_at
+from lesion_d2.config.schedule import Stage, stage_at
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from torch import autocast, bfloat16, nn
 from torch.utils.data import DataLoader
 
+from lesion_d2.config.schedule import stages_from_config
 from lesion_d2.data.loader import (
     build_test_loader,
     build_train_loader,
@@ -20,12 +21,11 @@ from lesion_d2.data.loader import (
 )
 from lesion_d2.engine.checkpoint import BestCheckpoint, LesionCheckpointer
 from lesion_d2.engine.hooks import ProgressBar, SeedEachStep, ValidationLosses
-from lesion_d2.engine.schedule import stages_from_config
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling.precision import warn_of_slow_bfloat16
 from lesion_d2.parallel import progress_bar
-from lesion_d2.precision import warn_of_slow_bfloat16
 from lesion_d2.prediction.segmenter import Segmenter
 
 
@@ -45,7 +45,7 @@ class BFloat16Trainer(SimpleTrainer):
 class LesionTrainer(DefaultTrainer):
     """Trains in stages, validates each epoch, resumes exactly.
 
-    The config must have been through :func:`lesion_d2.config.derive_schedule`.
+    The config must have been through :func:`lesion_d2.config.keys.derive_schedule`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -27,7 +27,8 @@ def official_scores(truth: dict[str, Any], prediction: dict[str, Any]) -> dict[s
     """Score a mask against the truth.
 
     Args:
-        truth: compressed COCO RLE of shape (H, W), see :func:`lesion_d2.rle.encode_mask`.
+        truth: compressed COCO RLE of shape (H, W), see
+            :func:`lesion_d2.images.run_lengths.encode_mask`.
         prediction: the same of the prediction.
 
     Returns:

@@ -10,7 +10,7 @@ from detectron2.data import transforms as T
 from matplotlib.figure import Figure
 
 from lesion_d2.data.augmentation import RandomSubset, build_colour_augmentation
-from lesion_d2.figures.dataset_files import LesionImage
+from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import (
     TRUTH_COLOUR,
     draw_outline,

@@ -8,9 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lesion_d2.data.converted import LesionImage, read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation_files import REMEDY, Evaluation
-from lesion_d2.figures.dataset_files import LesionImage, read_split
 from lesion_d2.figures.style import (
     FIRST_COLOUR,
     PREDICTION_COLOUR,
@@ -23,6 +22,7 @@ from lesion_d2.figures.style import (
     outline_legend,
     show_image,
 )
+from lesion_d2.results.evaluation import REMEDY, Evaluation
 
 IMAGES_A_ROW = 4
 MARGIN = 1.4  # side of a panel, in sides of what is outlined

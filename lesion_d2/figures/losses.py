@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lesion_d2.errors import LesionError
-from lesion_d2.figures.run_files import Schedule
 from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
+from lesion_d2.results.run import Schedule
 
 LOSSES = {
     "total_loss": "Total",
@@ -48,7 +48,7 @@ def losses_figure(
 
     Args:
         metrics: iteration -> logged values, see
-            :func:`lesion_d2.figures.run_files.read_metrics`.
+            :func:`lesion_d2.results.run.read_metrics`.
         schedule: maps iterations to epochs.
         run: the run's name, for the title.
         columns: of the grid; 1, 2, 3 or 6.

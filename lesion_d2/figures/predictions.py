@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from lesion_d2.figures.dataset_files import LesionImage, decode_mask
+from lesion_d2.data.converted import LesionImage, decode_mask
 from lesion_d2.figures.style import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,

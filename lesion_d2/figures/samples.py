@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from lesion_d2.figures.dataset_files import LesionImage
+from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import (
     TRUTH_COLOUR,
     draw_outline,

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation_files import read_evaluation
 from lesion_d2.leaks.search import Place, PlacedImage
+from lesion_d2.results.evaluation import read_evaluation
 
 # Columns of per_image.csv; an evaluation without the second one is compared by the first.
 MEASURES = ("max_iou", "jaccard")

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lesion_d2.convert.duplicates import Signature, find_pairs, signature
+from lesion_d2.data.converted import SPLITS, LesionImage, read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.figures.dataset_files import SPLITS, LesionImage, read_split
+from lesion_d2.images.duplicates import Signature, find_pairs, signature
 from lesion_d2.parallel import map_in_processes
 
 # From the strongest on; a pair is of the first kind that fits.
@@ -46,7 +46,7 @@ class Twins:
         first: the one read first: of the first data set, of train before val before test.
         second: the other.
         hash_distance: bits in which the two hashes differ, 0 to 64.
-        score: keypoints that fit, as in :class:`~lesion_d2.convert.duplicates.DuplicatePair`;
+        score: keypoints that fit, as in :class:`~lesion_d2.images.duplicates.DuplicatePair`;
             None for equal pixels, which need none.
     """
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from lesion_d2.figures.dataset_files import LesionImage
+from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import DPI, PANEL_INCHES, image_grid, show_image
 from lesion_d2.leaks.search import Twins
 

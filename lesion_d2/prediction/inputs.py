@@ -12,8 +12,8 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image, ImageOps
 
 from lesion_d2.convert.audit import BadFileError
-from lesion_d2.convert.image_io import read_header
 from lesion_d2.errors import LesionError
+from lesion_d2.images.reading import read_header
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

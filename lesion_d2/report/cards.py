@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lesion_d2.evaluation.evaluation_files import Evaluation
-from lesion_d2.figures.dataset_files import LesionImage
-from lesion_d2.figures.draw import FLIPPED_ID_STEP
+from lesion_d2.commands.plot import FLIPPED_ID_STEP
+from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.predictions import choose
 from lesion_d2.parallel import progress_bar
 from lesion_d2.report.facts import Facts, look_at
 from lesion_d2.report.pictures import Picture, make_picture, read_submission
+from lesion_d2.results.evaluation import Evaluation
 
 SHEETS = {"worst": "worst", "median": "nearest to the median", "best": "best"}
 SHEET_IMAGES = 20

@@ -10,12 +10,10 @@ from markupsafe import Markup
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 
-from lesion_d2.evaluation.evaluation_files import Evaluation
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 from lesion_d2.figures.boxplot import SEED_STATISTICS, boxplot_figure
 from lesion_d2.figures.losses import losses_figure
-from lesion_d2.figures.run_files import read_metrics, read_schedule
 from lesion_d2.report.bins import MOST_BINS, Bin, category_bins, quantile_bins
 from lesion_d2.report.facts import Facts
 from lesion_d2.report.figures import (
@@ -27,6 +25,8 @@ from lesion_d2.report.figures import (
     review_figure,
 )
 from lesion_d2.report.svg import inline_svg
+from lesion_d2.results.evaluation import Evaluation
+from lesion_d2.results.run import read_metrics, read_schedule
 
 CALIBRATION_BINS = 10
 

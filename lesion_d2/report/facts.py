@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from lesion_d2.figures.dataset_files import LesionImage
+from lesion_d2.data.converted import LesionImage
 
 # The ring of skin that a lesion is compared with is this part of the lesion's radius wide.
 RING_WIDTH = 0.25

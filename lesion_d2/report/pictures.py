@@ -11,8 +11,8 @@ import numpy.typing as npt
 from contourpy import contour_generator
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation_files import REMEDY
 from lesion_d2.report.facts import Thumbnail, shrink
+from lesion_d2.results.evaluation import REMEDY
 
 JPEG_QUALITY = 80
 SHRINK_STEP = 0.85

@@ -5,7 +5,7 @@ from itertools import pairwise
 from detectron2.config import CfgNode, get_cfg
 
 import lesion_d2.modeling  # noqa: F401  what configs name
-from lesion_d2.engine.schedule import stages_from_config
+from lesion_d2.config.schedule import stages_from_config
 from lesion_d2.errors import LesionError
 from lesion_d2.parallel import available_cpus
 

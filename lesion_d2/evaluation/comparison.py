@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation_files import Evaluation, find_evaluation, read_evaluation
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.evaluation.statistics import FAILURE_IOU, paired_interval, summarise
+from lesion_d2.results.evaluation import Evaluation, find_evaluation, read_evaluation
 
 # What two evaluations must share: with another value it is another measurement.
 CONDITIONS = ("split_fingerprint", "score_threshold", "resolution")

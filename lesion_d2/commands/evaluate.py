@@ -14,12 +14,12 @@ from detectron2.evaluation import inference_on_dataset
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from lesion_d2.commands.plot import draw_evaluation
 from lesion_d2.engine.setup import setup
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.official import SCORES
-from lesion_d2.figures.draw import draw_evaluation
 from lesion_d2.files import atomic_write, file_sha256
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
 from lesion_d2.prediction.segmenter import load_segmenter, prediction_settings

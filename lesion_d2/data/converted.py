@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
-from lesion_d2.rle import check_rle
+from lesion_d2.images.run_lengths import check_rle
 
 SPLITS = ("train", "val", "test")
 

@@ -5,14 +5,14 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from lesion_d2.convert.archive import Pair, find_pairs
 from lesion_d2.convert.audit import AuditRow, write_audit
-from lesion_d2.convert.duplicates import find_pairs as find_duplicates
-from lesion_d2.convert.duplicates import group_pairs
 from lesion_d2.convert.output import check_output, output_folder, write_coco
 from lesion_d2.convert.pair import PairSettings, Record, Resize, convert_pair
+from lesion_d2.convert.pairs import Pair, find_pairs
 from lesion_d2.convert.split import SPLITS, Manifest, deal, fingerprint, read_manifest
 from lesion_d2.errors import LesionError
+from lesion_d2.images.duplicates import find_pairs as find_duplicates
+from lesion_d2.images.duplicates import group_pairs
 from lesion_d2.parallel import map_in_processes
 
 

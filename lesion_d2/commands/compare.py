@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from lesion_d2.evaluation.compare import (
+from lesion_d2.evaluation.comparison import (
     FAILED,
     MISSED,
     SHARES,

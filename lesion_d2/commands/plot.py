@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from lesion_d2.data.converted import SPLITS, LesionImage, read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation_files import Evaluation, read_evaluation, read_predictions
 from lesion_d2.figures.boxplot import boxplot_figure
-from lesion_d2.figures.dataset_files import SPLITS, LesionImage, read_split
 from lesion_d2.figures.losses import losses_figure
 from lesion_d2.figures.predictions import PredictedImage, choose, predictions_figure
 from lesion_d2.figures.resolutions import resolutions_figure
-from lesion_d2.figures.run_files import read_metrics, read_schedule
 from lesion_d2.figures.samples import samples_figure
 from lesion_d2.figures.style import save_figure
+from lesion_d2.results.evaluation import Evaluation, read_evaluation, read_predictions
+from lesion_d2.results.run import read_metrics, read_schedule
 
 # Ids of flipped copies lie above those of ISIC's seven digits; their files do not exist.
 FLIPPED_ID_STEP = 10**7
@@ -73,7 +73,7 @@ def draw_augmentations(
 
     ``config_file`` is that of a run or of an experiment; by default the project's defaults.
     """
-    from lesion_d2.config import get_lesion_cfg
+    from lesion_d2.config.keys import get_lesion_cfg
     from lesion_d2.engine.setup import load_config
     from lesion_d2.figures.augmentations import augment, augmentations_figure, describe_ranges
 

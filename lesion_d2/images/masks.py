@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.convert.audit import BadFileError, FileNotes
-from lesion_d2.convert.image_io import Header, decode_mask, orient
+from lesion_d2.images.reading import Header, decode_mask, orient
 
 
 def read_lesion(

@@ -1,0 +1,1 @@
+"""Config keys, the schedule they give, and loading them."""

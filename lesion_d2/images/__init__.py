@@ -1,0 +1,1 @@
+"""Images and masks from files: reading, orientation, run lengths, signatures."""

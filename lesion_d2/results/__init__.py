@@ -1,0 +1,1 @@
+"""Readers of what trainings and evaluations leave on disk."""
