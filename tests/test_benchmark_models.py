@@ -13,7 +13,7 @@ def models(request):
     from lesion_d2.benchmark.models import fill
     from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config
     from lesion_d2.benchmark.rivals.torchvision_model import build_torchvision, copy_weights
-    from lesion_d2.engine.setup import load_config
+    from lesion_d2.config.load import load_config
 
     torch.manual_seed(0)
     cfg = stock_config(load_config(DEMO, ["MODEL.DEVICE", "cpu"]))
@@ -82,7 +82,7 @@ def test_weights_of_another_network_do_not_fit(models):
     from detectron2.modeling import build_model
 
     from lesion_d2.benchmark.rivals.torchvision_model import copy_weights
-    from lesion_d2.engine.setup import load_config
+    from lesion_d2.config.load import load_config
 
     assert not copy_weights(build_model(load_config(DEMO, ["MODEL.DEVICE", "cpu"])), models[2])
 
@@ -110,7 +110,7 @@ def test_operations_agree_with_those_that_torch_counts(tiny_root, tiny_cfg, tmp_
 
 def test_stock_settings_are_the_model_zoos():
     from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config, stock_detections
-    from lesion_d2.engine.setup import load_config
+    from lesion_d2.config.load import load_config
 
     cfg = load_config(DEMO, ["MODEL.DEVICE", "cpu"])
     stock, detections = stock_config(cfg), stock_detections(cfg)

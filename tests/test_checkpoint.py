@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from lesion_d2.engine.checkpoint import LesionCheckpointer, load_trained
+from lesion_d2.engine.checkpoint import LesionCheckpointer
 from lesion_d2.errors import LesionError
+from lesion_d2.modeling.weights import load_trained
 
 
 class Bomb:

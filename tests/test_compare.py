@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from compare_files import IMAGES, scores_of, write_evaluation
 
-from lesion_d2.commands.compare import describe, make_report
+from lesion_d2.commands.compare import compare_folders, describe, make_report
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.comparison import changed_most, compare, compare_rows
+from lesion_d2.evaluation.comparison import changed_most, compare_rows
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.results.evaluation import find_evaluation, read_evaluation
@@ -38,7 +38,7 @@ def test_rows_are_matched_by_image(tmp_path):
     order = np.random.default_rng(3).permutation(40)
     shuffled = {name: column[order] for name, column in second.items()}
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", shuffled)
-    rows = compare_rows(compare(folders))
+    rows = compare_rows(compare_folders(folders))
     assert len(rows) == 2 * (len(SCORES) + 2)
     for name in SCORES:
         baseline, row = row_of(rows, 1, name), row_of(rows, 2, name)
@@ -62,7 +62,7 @@ def test_fewer_failures_are_better(tmp_path):
     first["num_instances"][:], second["num_instances"][:] = 1, 2
     first["num_instances"][7] = 0
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", second)
-    rows = compare_rows(compare(folders))
+    rows = compare_rows(compare_folders(folders))
     failed = row_of(rows, 2, "submitted_below_065")
     assert row_of(rows, 1, "submitted_below_065").mean == 3 / IMAGES
     assert (failed.mean, failed.difference) == (1 / IMAGES, pytest.approx(-2 / IMAGES))
@@ -72,7 +72,7 @@ def test_fewer_failures_are_better(tmp_path):
 
 
 def test_images_that_changed_most(pair):
-    comparison = compare(pair)
+    comparison = compare_folders(pair)
     changes = changed_most(comparison, "jaccard", 2)
     assert [(change.change, change.isic_id) for change in changes] == [
         ("gain", "ISIC_0000031"),
@@ -86,7 +86,7 @@ def test_images_that_changed_most(pair):
 
 def test_every_run_is_compared_with_the_first(tmp_path):
     folders = [write_evaluation(tmp_path / f"{seed}", scores_of(seed)) for seed in range(3)]
-    comparison = compare(folders)
+    comparison = compare_folders(folders)
     rows = compare_rows(comparison)
     for run in (2, 3):
         difference = scores_of(run - 1)["dice"] - scores_of(0)["dice"]
@@ -96,7 +96,7 @@ def test_every_run_is_compared_with_the_first(tmp_path):
 
 
 def test_what_differs_is_shown_and_what_does_not_is_not(pair):
-    text = describe(make_report(compare(pair), "jaccard", 10))
+    text = describe(make_report(compare_folders(pair), "jaccard", 10))
     assert "12 images, the same in all runs, at the size of the data set's images" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["views", "identity", "identity,", "horizontal"] in lines
@@ -105,7 +105,7 @@ def test_what_differs_is_shown_and_what_does_not_is_not(pair):
     jaccard = next(line for line in lines if line[:2] == ["jaccard", "+0.0125"])
     assert jaccard[-3:] == ["3", "1", "8"]
     assert "largest gains of 2 over 1 by dice: none" in describe(
-        make_report(compare(pair), "dice", 10)
+        make_report(compare_folders(pair), "dice", 10)
     )
 
 
@@ -127,11 +127,11 @@ def test_other_conditions_are_refused_unless_forced(key, value, shown, tmp_path)
         write_evaluation(tmp_path / "b", scores_of(1), **{key: value}),
     )
     with pytest.raises(LesionError) as error:
-        compare(folders)
+        compare_folders(folders)
     problem = f"{key} {shown.format(*folders)}"
     assert problem in str(error.value)
     assert "--force" in str(error.value)
-    text = describe(make_report(compare(folders, force=True), "jaccard", 3))
+    text = describe(make_report(compare_folders(folders, force=True), "jaccard", 3))
     assert f"Not comparable, and forced: {problem}. All figures are of the 12 images" in text
 
 
@@ -140,7 +140,7 @@ def test_what_neither_states_is_not_taken_to_be_the_same(tmp_path):
         write_evaluation(tmp_path / name, scores_of(0), split_fingerprint=None) for name in "ab"
     ]
     with pytest.raises(LesionError, match=r"split_fingerprint is not stated in .* and not stated"):
-        compare(folders)
+        compare_folders(folders)
 
 
 def test_other_images_are_refused_unless_forced(tmp_path):
@@ -149,9 +149,9 @@ def test_other_images_are_refused_unless_forced(tmp_path):
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", second)
     message = f"image ids are 12 in {folders[0]} and 12 in {folders[1]}, 8 of them in both"
     with pytest.raises(LesionError, match=r"--force") as error:
-        compare(folders)
+        compare_folders(folders)
     assert message in str(error.value)
-    comparison = compare(folders, force=True)
+    comparison = compare_folders(folders, force=True)
     assert comparison.image_ids.tolist() == list(range(34, 42))
     row = row_of(compare_rows(comparison), 2, "dice")
     assert row.mean == pytest.approx(second["dice"][:8].mean())
@@ -167,7 +167,7 @@ def test_no_shared_image_is_refused_even_if_forced(tmp_path):
         write_evaluation(tmp_path / "b", second),
     )
     with pytest.raises(LesionError, match="no image is in all of them"):
-        compare(folders, force=True)
+        compare_folders(folders, force=True)
 
 
 def test_a_missing_metric_is_refused_unless_forced(tmp_path):
@@ -179,12 +179,12 @@ def test_a_missing_metric_is_refused_unless_forced(tmp_path):
     )
     message = f"jaccard, dice: in {folders[0]} and not in {folders[1]}"
     with pytest.raises(LesionError) as error:
-        compare(folders)
+        compare_folders(folders)
     assert message in str(error.value)
     with pytest.raises(LesionError, match="and not in") as error:
-        compare(folders[::-1])
+        compare_folders(folders[::-1])
     assert message in str(error.value)
-    comparison = compare(folders, force=True)
+    comparison = compare_folders(folders, force=True)
     assert "submitted_below_065" not in comparison.scores[0]
     with pytest.raises(LesionError, match=r"--metric jaccard: not in every.* max_iou, top1_iou"):
         make_report(comparison, "jaccard", 3)
@@ -200,7 +200,7 @@ def test_every_difference_is_named_at_once(tmp_path):
         write_evaluation(tmp_path / "c", scores_of(1, 10), resolution="original"),
     )
     with pytest.raises(LesionError) as error:
-        compare(folders)
+        compare_folders(folders)
     for part in ("score_threshold is 0.5", "resolution is data set", "image ids are 12"):
         assert part in str(error.value)
 
@@ -214,7 +214,7 @@ def test_a_run_stands_for_its_only_evaluation(pair, tmp_path):
     (run / "metrics.json").write_text('{"iteration": 19}\n')
     assert find_evaluation(run) == run / "eval" / "tiny_test"
     assert find_evaluation(pair[0]) == pair[0]
-    assert compare([run, pair[0]]).evaluations[0].folder == run / "eval" / "tiny_test"
+    assert compare_folders([run, pair[0]]).evaluations[0].folder == run / "eval" / "tiny_test"
 
 
 def test_a_run_of_several_evaluations_is_refused_by_name(tmp_path):
@@ -226,9 +226,9 @@ def test_a_run_of_several_evaluations_is_refused_by_name(tmp_path):
 
 def test_a_folder_without_an_evaluation_or_given_twice(pair, tmp_path):
     with pytest.raises(LesionError, match=r"nowhere: holds no evaluation.*tools/eval.py"):
-        compare([pair[0], tmp_path / "nowhere"])
+        compare_folders([pair[0], tmp_path / "nowhere"])
     with pytest.raises(LesionError, match="first: given twice"):
-        compare([*pair, tmp_path / "second" / ".." / "first"])
+        compare_folders([*pair, tmp_path / "second" / ".." / "first"])
 
 
 def test_the_table_is_read_in_full(pair):

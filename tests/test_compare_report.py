@@ -11,10 +11,9 @@ from compare_files import scores_of, write_evaluation
 from figure_files import HEIGHT, WIDTH, assert_png, make_dataset, square, texts
 from tiny import ROOT
 
-from lesion_d2.commands.compare import make_report, write_report
+from lesion_d2.commands.compare import compare_folders, make_report, write_report
 from lesion_d2.data.converted import read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.comparison import compare
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.figures.comparison import (
     changed_images_figure,
@@ -52,7 +51,7 @@ def drawn(tmp_path):
 
 def test_what_is_written(drawn, tmp_path):
     dataset, folders = drawn
-    report = make_report(compare(folders), "jaccard", 10)
+    report = make_report(compare_folders(folders), "jaccard", 10)
     output = tmp_path / "new" / "comparison"
     paths = write_report(report, output, dataset)
     assert [path.name for path in paths] == [
@@ -78,7 +77,7 @@ def test_what_is_written(drawn, tmp_path):
 
 
 def test_without_a_data_set_no_image_is_drawn(drawn, tmp_path):
-    report = make_report(compare(drawn[1]), "jaccard", 10)
+    report = make_report(compare_folders(drawn[1]), "jaccard", 10)
     names = [path.name for path in write_report(report, tmp_path / "out")]
     assert names[-1] == "changes_2.png"
 
@@ -100,7 +99,7 @@ def test_the_scatter_and_the_histogram_hold_every_image():
 
 def test_changed_images_show_three_outlines(drawn):
     dataset, folders = drawn
-    evaluations = tuple(compare(folders).evaluations)
+    evaluations = tuple(compare_folders(folders).evaluations)
     changes = [(30, 0.5, 0.75), (32, 0.7, 0.25), (10_000_030, 0.5, 0.4)]  # the last one is a flip
     figure = changed_images_figure(changes, evaluations, dataset, ("1: a", "2: b"), "a title")
     first, second = figure.axes[:2]
@@ -122,7 +121,7 @@ def test_a_panel_never_shows_more_than_its_image(drawn):
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[-6:, :5] = 255
     cv2.imwrite(str(folders[0] / "submission" / "ISIC_0000031_segmentation.png"), mask)
-    evaluations = tuple(compare(folders).evaluations)
+    evaluations = tuple(compare_folders(folders).evaluations)
     figure = changed_images_figure([(31, 0.6, 0.5)], evaluations, dataset, ("1", "2"), "")
     (ax,) = figure.axes
     assert ax.get_xlim() == (-0.5, WIDTH - 0.5)
@@ -152,7 +151,7 @@ def test_a_broken_submission(drawn, content, message):
 
 def test_images_of_another_data_set_are_refused(drawn):
     dataset, folders = drawn
-    evaluations = tuple(compare(folders).evaluations)
+    evaluations = tuple(compare_folders(folders).evaluations)
     with pytest.raises(LesionError, match=r"image 77 of tiny_test is not in .*test.json"):
         changed_images_figure([(77, 0.5, 0.4)], evaluations, dataset, ("1", "2"), "")
 

@@ -7,9 +7,10 @@ import yaml
 from detectron2.utils.file_io import PathManager
 from tiny import DEMO, ROOT, tiny_options
 
+from lesion_d2.config.load import load_config
 from lesion_d2.config.schedule import Stage, stage_at, stages_from_config
 from lesion_d2.data.datasets import register_dataset
-from lesion_d2.engine.setup import check_run, load_config
+from lesion_d2.engine.setup import check_run
 from lesion_d2.errors import LesionError
 
 SEED = str(ROOT / "configs" / "isic_mrcnn.yaml")

@@ -21,7 +21,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from lesion_d2.commands.convert import convert
-from lesion_d2.convert.split import read_manifest
+from lesion_d2.data.manifest import read_manifest
 
 REPOSITORY = Path(__file__).parents[1]
 ORIGINALS = REPOSITORY.parent / "shared" / "data" / "isic-originals"

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lesion_d2.convert.split import deal, fingerprint, read_manifest
+from lesion_d2.convert.split import deal, fingerprint
+from lesion_d2.data.manifest import read_manifest
 from lesion_d2.errors import LesionError
 
 

@@ -14,8 +14,8 @@ from isic_challenge_scoring import metrics
 from isic_challenge_scoring.confusion import create_binary_confusion_matrix
 
 from lesion_d2.evaluation.official import OFFICIAL_METRICS, official_scores
+from lesion_d2.images.masks import write_mask
 from lesion_d2.images.run_lengths import encode_mask
-from lesion_d2.prediction.mask_files import write_mask
 
 OFFICIAL = {
     "jaccard": metrics.binary_jaccard,

@@ -13,7 +13,7 @@ from tiny import ROOT, load_tool, run_python
 import lesion_d2
 from lesion_d2.commands.predict import predict_files, remove_predictions
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.inputs import find_images, load_image
+from lesion_d2.images.inputs import find_images, load_image
 
 
 def rows(folder):

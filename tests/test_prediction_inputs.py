@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.inputs import find_images
+from lesion_d2.images.inputs import find_images
 
 
 def test_what_is_found(photographs):

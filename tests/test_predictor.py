@@ -11,8 +11,8 @@ from tiny import CONFIDENCE
 import lesion_d2
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
+from lesion_d2.images.inputs import find_images
 from lesion_d2.prediction.bundle import read_bundle, write_bundle
-from lesion_d2.prediction.inputs import find_images
 from lesion_d2.prediction.segmenter import load_segmenter
 
 

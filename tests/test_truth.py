@@ -10,9 +10,9 @@ from PIL import Image
 from tiny import tiny_options
 
 from lesion_d2.commands.convert import ConvertOptions, convert
+from lesion_d2.config.load import load_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_test_loader
-from lesion_d2.engine.setup import load_config
 from lesion_d2.errors import LesionError
 
 

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from tiny import DEMO, ROOT, differences, load, load_tool, run_python, tiny_options
 from torch.utils.data import DataLoader
 
-from lesion_d2.engine.setup import launch_run
+from lesion_d2.engine.launch import launch_run
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError, run_tool
 

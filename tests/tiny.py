@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from detectron2.utils.env import seed_all_rng
 
-from lesion_d2.engine.setup import load_config
+from lesion_d2.config.load import load_config
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.prediction.confidence import ConfidenceModel
 

@@ -52,9 +52,9 @@ def main() -> None:
         parser.error("--dataset needs --output")
 
     from lesion_d2.commands.compare import describe, make_report, write_report
-    from lesion_d2.evaluation.comparison import compare
 
-    report = make_report(compare(options.runs, options.force), options.metric, options.count)
+    comparison = compare_folders(options.runs, options.force)
+    report = make_report(comparison, options.metric, options.count)
     print(describe(report))
     if options.output:
         for path in write_report(report, options.output, options.dataset):

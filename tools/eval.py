@@ -41,7 +41,8 @@ def main() -> None:
     args = parser.parse_args()
 
     from lesion_d2.commands.evaluate import evaluate_and_draw
-    from lesion_d2.engine.setup import check_run, launch_run
+    from lesion_d2.engine.launch import launch_run
+    from lesion_d2.engine.setup import check_run
 
     check_run(args, training=False)
     launch_run(evaluate_and_draw, args)

@@ -32,7 +32,7 @@ def main() -> None:
 
     import torch
 
-    from lesion_d2.engine.setup import load_config
+    from lesion_d2.config.load import load_config
     from lesion_d2.prediction.bundle import write_bundle
     from lesion_d2.prediction.segmenter import load_segmenter
 

@@ -81,7 +81,7 @@ def main() -> int:
         raise LesionError("give either --bundle FILE or --config-file FILE with MODEL.WEIGHTS")
 
     from lesion_d2.commands.predict import predict_files, remove_predictions
-    from lesion_d2.prediction.inputs import find_images
+    from lesion_d2.images.inputs import find_images
     from lesion_d2.prediction.predictor import LesionPredictor
 
     files = find_images(args.input)

@@ -50,7 +50,8 @@ def main() -> None:
     args = parse_arguments()
 
     from lesion_d2.commands.evaluate import evaluate_and_draw
-    from lesion_d2.engine.setup import check_run, launch_run
+    from lesion_d2.engine.launch import launch_run
+    from lesion_d2.engine.setup import check_run
 
     check_run(args, training=not args.eval_only)
     launch_run(evaluate_and_draw if args.eval_only else train, args)

@@ -35,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from lesion_d2.commands.tune import tune
-    from lesion_d2.engine.setup import load_config
+    from lesion_d2.config.load import load_config
 
     cfg = load_config(args.config_file, args.opts)
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, "tune"))

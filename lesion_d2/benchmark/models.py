@@ -13,10 +13,10 @@ from torch import nn
 
 from lesion_d2.benchmark.data import test_records
 from lesion_d2.benchmark.options import Common
+from lesion_d2.config.load import load_config
 from lesion_d2.data.mapper import LesionMapper
-from lesion_d2.engine.checkpoint import load_trained
-from lesion_d2.engine.setup import load_config
 from lesion_d2.errors import LesionError
+from lesion_d2.modeling.weights import load_trained
 
 # The optimizer has all its work, and weights stay as they are.
 LEARNING_RATE = 1e-12

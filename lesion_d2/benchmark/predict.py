@@ -27,9 +27,9 @@ from lesion_d2.benchmark.rivals.torchvision_model import build_torchvision, copy
 from lesion_d2.benchmark.timing import Contender, alternate
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.data.members import ground_truth_rle
-from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import encode_mask
+from lesion_d2.modeling.weights import load_trained
 from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.prediction.segmenter import load_segmenter
 

@@ -17,6 +17,7 @@ from lesion_d2.evaluation.comparison import (
     Comparison,
     Row,
     changed_most,
+    compare,
     compare_rows,
     settings_of,
     show,
@@ -25,6 +26,7 @@ from lesion_d2.evaluation.statistics import FAILURE_IOU, paired_interval
 from lesion_d2.figures.comparison import changed_images_figure, changes_figure
 from lesion_d2.figures.style import save_figure
 from lesion_d2.files import atomic_write
+from lesion_d2.results.evaluation import read_evaluations
 
 WORDS = {
     "max_iou": "max IoU",
@@ -53,6 +55,20 @@ class Report:
     def row(self, run: int, metric: str) -> Row:
         """Return the row of one run and metric."""
         return next(row for row in self.rows if (row.run, row.metric) == (run, metric))
+
+
+def compare_folders(folders: Sequence[Path], force: bool = False) -> Comparison:
+    """Read evaluations and compare them.
+
+    Args:
+        folders: two or more, of evaluations or of runs with one evaluation each; the first is the
+            baseline.
+        force: see :func:`lesion_d2.evaluation.comparison.compare`.
+
+    Raises:
+        LesionError: a folder cannot be read, or the evaluations are not comparable.
+    """
+    return compare(read_evaluations(folders), force)
 
 
 def make_report(comparison: Comparison, metric: str, count: int) -> Report:

@@ -9,7 +9,9 @@ from lesion_d2.convert.audit import AuditRow, write_audit
 from lesion_d2.convert.output import check_output, output_folder, write_coco
 from lesion_d2.convert.pair import PairSettings, Record, Resize, convert_pair
 from lesion_d2.convert.pairs import Pair, find_pairs
-from lesion_d2.convert.split import SPLITS, Manifest, deal, fingerprint, read_manifest
+from lesion_d2.convert.split import deal, fingerprint
+from lesion_d2.data.converted import SPLITS
+from lesion_d2.data.manifest import Manifest, read_manifest
 from lesion_d2.errors import LesionError
 from lesion_d2.images.duplicates import find_pairs as find_duplicates
 from lesion_d2.images.duplicates import group_pairs

@@ -16,11 +16,8 @@ from lesion_d2.figures.predictions import PredictedImage, choose, predictions_fi
 from lesion_d2.figures.resolutions import resolutions_figure
 from lesion_d2.figures.samples import samples_figure
 from lesion_d2.figures.style import save_figure
-from lesion_d2.results.evaluation import Evaluation, read_evaluation, read_predictions
+from lesion_d2.results.evaluation import evaluated_lesions, read_evaluation, read_predictions
 from lesion_d2.results.run import read_metrics, read_schedule
-
-# Ids of flipped copies lie above those of ISIC's seven digits; their files do not exist.
-FLIPPED_ID_STEP = 10**7
 
 
 def dataset_name(dataset_dir: Path, split: str) -> str:
@@ -74,7 +71,7 @@ def draw_augmentations(
     ``config_file`` is that of a run or of an experiment; by default the project's defaults.
     """
     from lesion_d2.config.keys import get_lesion_cfg
-    from lesion_d2.engine.setup import load_config
+    from lesion_d2.config.load import load_config
     from lesion_d2.figures.augmentations import augment, augmentations_figure, describe_ranges
 
     cfg = load_config(str(config_file), []) if config_file else get_lesion_cfg()
@@ -95,25 +92,6 @@ def draw_boxplot(eval_dir: Path, output: Path | None = None) -> Path:
     evaluation = read_evaluation(eval_dir)
     figure = boxplot_figure(list(evaluation.max_iou.values()), evaluation.summary)
     return save_figure(figure, output or eval_dir / "boxplot.png")
-
-
-def evaluated_lesions(evaluation: Evaluation, dataset_dir: Path) -> dict[int, LesionImage]:
-    """Return the images of the evaluated split by id.
-
-    The image of a flipped copy is at its id modulo :data:`FLIPPED_ID_STEP`.
-
-    Raises:
-        LesionError: an evaluated image is not in the data set.
-    """
-    name = str(evaluation.summary["dataset"])
-    split = name.rpartition("_")[2]
-    lesions = {lesion.image_id: lesion for lesion in read_split(dataset_dir, split)}
-    if missing := {image_id % FLIPPED_ID_STEP for image_id in evaluation.max_iou} - lesions.keys():
-        raise LesionError(
-            f"{evaluation.folder}: image {min(missing)} of {name} is not in "
-            f"{dataset_dir / split}.json; name the converted folder that was evaluated"
-        )
-    return lesions
 
 
 def draw_predictions(

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lesion_d2.convert.audit import BadFileError
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
+from lesion_d2.images.inputs import load_image
+from lesion_d2.images.masks import write_mask
+from lesion_d2.images.reading import BadFileError
 from lesion_d2.parallel import available_cpus, progress_bar
-from lesion_d2.prediction.inputs import load_image
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.mask_files import write_mask
 from lesion_d2.prediction.predictor import LesionPredictor
 
 COLUMNS = (
@@ -51,7 +51,7 @@ def predict_files(
 
     Args:
         predictor: makes the masks.
-        files: from :func:`lesion_d2.prediction.inputs.find_images`.
+        files: from :func:`lesion_d2.images.inputs.find_images`.
         output: folder to write to.
         overlays: whether to draw the outline on the images.
         workers: number of images that are worked on at a time, each from its file to its mask; they

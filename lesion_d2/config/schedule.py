@@ -1,10 +1,12 @@
 """The training schedule: stages in epochs, and what they mean in iterations."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 from detectron2.config import CfgNode
 
+from lesion_d2.config.keys import OPTIMIZERS
 from lesion_d2.errors import LesionError
 
 
@@ -50,3 +52,49 @@ def stages_from_config(cfg: CfgNode) -> list[Stage]:
 def stage_at(stages: list[Stage], iteration: int) -> Stage:
     """Return the stage that ``iteration`` belongs to; the last one from its start on."""
     return next((stage for stage in stages if iteration < stage.end), stages[-1])
+
+
+def derive_schedule(cfg: CfgNode) -> None:
+    """Fill the keys that follow from the schedule in epochs.
+
+    ``FREEZE_AT`` becomes the least of all stages: what is frozen when the optimizer is built can
+    never train, so the model is built with the fewest frozen modules and the staged-freeze hook
+    freezes the others while their stage lasts.
+
+    Raises:
+        LesionError: if the schedule is wrong or a derived key was set to something else.
+    """
+    stages = stages_from_config(cfg)
+    end = stages[-1].end
+    steps = tuple(round(share * end) for share in cfg.SOLVER.LR_DROPS)
+    if any(low >= high for low, high in pairwise((0, *steps, end))):
+        raise LesionError(
+            f"SOLVER.LR_DROPS: {cfg.SOLVER.LR_DROPS} mean drops at iterations {steps} of {end}; "
+            "give shares of the run, rising, between 0 and 1"
+        )
+    derived = [
+        (cfg.SOLVER, "MAX_ITER", end, 0),
+        (cfg.SOLVER, "STEPS", steps, ()),
+        (cfg.MODEL.BACKBONE, "FREEZE_AT", min(stage.freeze_at for stage in stages), -1),
+    ]
+    for node, key, value, unset in derived:
+        if node[key] not in (unset, value):
+            raise LesionError(
+                f"{key}: set to {node[key]}, but SOLVER.STAGES, ITERS_PER_EPOCH and LR_DROPS give "
+                f"{value}; change those and leave {key} at {unset}"
+            )
+        node[key] = value
+    for node, key in ((cfg.SOLVER, "CHECKPOINT_PERIOD"), (cfg.TEST, "EVAL_PERIOD")):
+        node[key] = node[key] or cfg.SOLVER.ITERS_PER_EPOCH
+    if cfg.SEED < 0:
+        raise LesionError(f"SEED: {cfg.SEED} is negative; a run is a function of a seed from 0 up")
+    if cfg.SOLVER.OPTIMIZER not in OPTIMIZERS:
+        raise LesionError(
+            f"SOLVER.OPTIMIZER: {cfg.SOLVER.OPTIMIZER!r} is unknown; give one of "
+            + ", ".join(OPTIMIZERS)
+        )
+    clip = cfg.SOLVER.CLIP_GRADIENTS
+    if clip.ENABLED and clip.CLIP_TYPE == "value":
+        raise LesionError(
+            "SOLVER.CLIP_GRADIENTS.CLIP_TYPE: 'value' fails on frozen parameters; use 'norm'"
+        )

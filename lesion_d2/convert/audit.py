@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lesion_d2.files import atomic_write
+from lesion_d2.images.reading import BadFileError
 
 Action = Literal["accepted", "excluded", "ignored"]
 
@@ -28,18 +29,6 @@ class AuditRow(NamedTuple):
     reason: str
     action: Action
     detail: str = ""
-
-
-class BadFileError(Exception):
-    """A file that cannot be used.
-
-    Attributes:
-        reason: the reason without the kind of file, such as ``unreadable``.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 class ExcludedError(Exception):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lesion_d2.convert.pair import Record
-from lesion_d2.convert.split import SPLITS
+from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 

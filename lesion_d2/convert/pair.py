@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.convert.annotation import annotation, image_number
-from lesion_d2.convert.audit import AuditRow, BadFileError, ExcludedError, FileNotes
+from lesion_d2.convert.audit import AuditRow, ExcludedError, FileNotes
 from lesion_d2.convert.pairs import Pair
 from lesion_d2.images.duplicates import Signature, signature
 from lesion_d2.images.masks import read_lesion
 from lesion_d2.images.reading import (
+    BadFileError,
     Header,
     decode_image,
     encode_jpeg,
@@ -123,7 +124,7 @@ def _convert(
         if mask_header.shown_size != (height, width):
             shown = "{1}x{0}".format(*mask_header.shown_size)
             raise BadFileError("size_differs", f"{shown}, image {width}x{height}")
-        lesion = read_lesion(mask_data, mask_header, settings.foreground, mask_notes)
+        lesion = read_lesion(mask_data, mask_header, settings.foreground, mask_notes.accept)
         stored = unorient(lesion, image_header.orientation)
         lesion = orient(resize_mask(stored, scale), image_header.orientation)
         if not lesion.any():

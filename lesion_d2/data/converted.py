@@ -13,6 +13,8 @@ from lesion_d2.files import read_json
 from lesion_d2.images.run_lengths import check_rle
 
 SPLITS = ("train", "val", "test")
+# ISIC numbers have seven digits: flipped copies get image ids above, and have no file of their own.
+FLIP_ID_STEP = 10_000_000
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import check_rle
 
-SPLITS = ("train", "val", "test")
 STANDARD_NAME = "isic2018"
 
 

@@ -13,12 +13,11 @@ from detectron2.data import transforms as T
 from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
+from lesion_d2.data.converted import FLIP_ID_STEP
 from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import encode_mask
 
 FLIPS = ("none", "vertical", "horizontal")
-# ISIC numbers have seven digits, so flipped members get image ids that nothing else has.
-_IMAGE_ID_STEP = 10_000_000
 
 
 def with_flips(records: Iterable[dict[str, Any]], flips: Sequence[str]) -> list[dict[str, Any]]:
@@ -37,7 +36,7 @@ def with_flips(records: Iterable[dict[str, Any]], flips: Sequence[str]) -> list[
             f"INPUT.MEMBER_FLIPS: {tuple(flips)} is not a selection of {FLIPS}; give each at most "
             "once and at least one"
         )
-    offsets = {flip: FLIPS.index(flip) * _IMAGE_ID_STEP for flip in flips}
+    offsets = {flip: FLIPS.index(flip) * FLIP_ID_STEP for flip in flips}
     records = list(records)
     return [
         record | {"flip": flip, "image_id": record["image_id"] + offset}

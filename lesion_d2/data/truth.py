@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lesion_d2.convert.audit import BadFileError
 from lesion_d2.errors import LesionError
-from lesion_d2.images.reading import decode_mask, orient, read_header
+from lesion_d2.images.reading import BadFileError, decode_mask, orient, read_header
 
 
 class OriginalTruth:

@@ -1,21 +1,20 @@
-"""Checkpoints that survive a kill, load without running code, and remember the best model."""
+"""Checkpoints that survive a kill, and remember the best model."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
 
-from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
+from lesion_d2.modeling.weights import SafeCheckpointer
 
 logger = logging.getLogger(__name__)
 
 
-class LesionCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, with atomic writes and one-line errors for unusable files."""
+class LesionCheckpointer(SafeCheckpointer):
+    """Writes whole files or none."""
 
     def save(self, name: str, *, tag: bool = True, **extra: Any) -> None:
         """Write ``<name>.pth`` whole or not at all.
@@ -39,58 +38,6 @@ class LesionCheckpointer(DetectionCheckpointer):
         """Record the checkpoint that ``--resume`` continues from."""
         with atomic_write(Path(self.save_dir) / "last_checkpoint") as stream:
             stream.write(last_filename_basename)
-
-    def _load_file(self, filename: str) -> Any:
-        if filename.endswith(".pkl"):
-            logger.warning(
-                "%s is a Python pickle, which can run code when read: use such files only from the "
-                "Detectron2 model zoo or from yourself",
-                filename,
-            )
-        try:
-            return super()._load_file(filename)
-        except Exception as error:  # torch and pickle raise anything, depending on the damage
-            reason = str(error).strip().partition("\n")[0] or "no content"
-            raise LesionError(
-                f"{filename}: not a checkpoint that can be loaded without running code ({reason}); "
-                "give a .pth file that holds tensors and plain values only"
-            ) from error
-
-
-def check_trained_file(weights: str) -> None:
-    """Raise a LesionError if there is no file ``weights``."""
-    if not Path(weights).is_file():
-        raise LesionError(
-            f"MODEL.WEIGHTS: {weights or '(empty)'}: no such file; give a checkpoint that "
-            "tools/train_net.py wrote, such as OUTPUT_DIR/model_best.pth"
-        )
-
-
-def load_trained(model: torch.nn.Module, weights: str) -> None:
-    """Load a trained model's weights for evaluation or prediction.
-
-    Args:
-        model: the model to fill.
-        weights: a checkpoint file of a model with the same config.
-
-    Raises:
-        LesionError: if there is no such file, or it lacks any of the model's parameters or has
-            them in another shape (pretrained weights, or another config's).
-    """
-    check_trained_file(weights)
-    _CompleteCheckpointer(model).load(weights, checkpointables=[])
-
-
-class _CompleteCheckpointer(LesionCheckpointer):
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        reshaped = [key for key, *_ in incompatible.incorrect_shapes]
-        wrong = list(dict.fromkeys([*incompatible.missing_keys, *reshaped]))
-        if wrong:
-            raise LesionError(
-                f"MODEL.WEIGHTS: {len(wrong)} parameters of the model are missing in the file or "
-                f"have another shape there, {wrong[0]} the first; give a trained checkpoint and "
-                "the config it was trained with"
-            )
 
 
 class BestCheckpoint(HookBase):

@@ -45,7 +45,7 @@ class BFloat16Trainer(SimpleTrainer):
 class LesionTrainer(DefaultTrainer):
     """Trains in stages, validates each epoch, resumes exactly.
 
-    The config must have been through :func:`lesion_d2.config.keys.derive_schedule`.
+    The config must have been through :func:`lesion_d2.config.schedule.derive_schedule`.
     """
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.evaluation.statistics import FAILURE_IOU, paired_interval, summarise
-from lesion_d2.results.evaluation import Evaluation, find_evaluation, read_evaluation
 
 # What two evaluations must share: with another value it is another measurement.
 CONDITIONS = ("split_fingerprint", "score_threshold", "resolution")
@@ -100,23 +99,17 @@ class Comparison:
     problems: list[str]
 
 
-def compare(folders: Sequence[Path], force: bool = False) -> Comparison:
-    """Read evaluations and check that they are comparable.
+def compare(evaluations: Sequence[Evaluation], force: bool = False) -> Comparison:
+    """Check that evaluations are comparable, and select what they share.
 
     Args:
-        folders: two or more, of evaluations or of runs with one evaluation each.
-        force: go on with the shared images and metrics where they are not.
+        evaluations: two or more; the first is the baseline.
+        force: go on with the shared images and metrics where they are not comparable.
 
     Raises:
-        LesionError: a file is missing or broken, a folder is given twice, no image is shared, or
-            the evaluations are of different splits, metrics or resolutions and not ``force``.
+        LesionError: no image is shared, or the evaluations are of different splits, metrics or
+            resolutions and not ``force``.
     """
-    paths = [find_evaluation(folder) for folder in folders]
-    for index, path in enumerate(paths):
-        if path.resolve() in [earlier.resolve() for earlier in paths[:index]]:
-            raise LesionError(f"{path}: given twice; name another evaluation")
-    columns = ("isic_id", "max_iou", "num_instances")
-    evaluations = [read_evaluation(path, ("dataset",), columns) for path in paths]
     first, *others = evaluations
     problems = [problem for other in others for problem in _problems(first, other)]
     if problems and not force:
@@ -127,13 +120,13 @@ def compare(folders: Sequence[Path], force: bool = False) -> Comparison:
     image_ids = reduce(np.intersect1d, [item.table["image_id"] for item in evaluations])
     if not len(image_ids):
         raise LesionError(
-            f"{', '.join(map(str, paths))}: no image is in all of them; name evaluations of the "
-            "same split"
+            f"{', '.join(str(item.folder) for item in evaluations)}: no image is in all of them; "
+            "name evaluations of the same split"
         )
     metrics = [name for name in SCORES if all(name in item.table for item in evaluations)]
     tables = [_select(item.table, image_ids) for item in evaluations]
     scores = [_scores(table, metrics) for table in tables]
-    return Comparison(evaluations, image_ids, tables[0]["isic_id"], scores, problems)
+    return Comparison(list(evaluations), image_ids, tables[0]["isic_id"], scores, problems)
 
 
 def compare_rows(comparison: Comparison) -> list[Row]:

@@ -18,9 +18,9 @@ from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.official import SCORES, official_scores
 from lesion_d2.evaluation.statistics import FAILURE_IOU, summarise
 from lesion_d2.files import atomic_write
+from lesion_d2.images.masks import write_mask
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.mask_files import write_mask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lesion_d2.data.converted import LesionImage, read_split
+from lesion_d2.data.converted import LesionImage
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.figures.style import (
     FIRST_COLOUR,
     PREDICTION_COLOUR,
@@ -22,7 +23,7 @@ from lesion_d2.figures.style import (
     outline_legend,
     show_image,
 )
-from lesion_d2.results.evaluation import REMEDY, Evaluation
+from lesion_d2.results.evaluation import REMEDY, evaluated_lesions
 
 IMAGES_A_ROW = 4
 MARGIN = 1.4  # side of a panel, in sides of what is outlined
@@ -106,15 +107,7 @@ def changed_images_figure(
     Raises:
         LesionError: an image or a mask is missing, not readable or of another size.
     """
-    dataset = evaluations[0].summary["dataset"]
-    split = dataset.rpartition("_")[2]
-    lesions = {lesion.image_id: lesion for lesion in read_split(dataset_dir, split)}
-    # Ids of flipped copies lie above those of ISIC's seven digits; their files do not exist.
-    if missing := {image_id % 10**7 for image_id, *_ in changes} - lesions.keys():
-        raise LesionError(
-            f"{evaluations[0].folder}: image {min(missing)} of {dataset} is not in "
-            f"{dataset_dir / split}.json; name the converted folder that was evaluated"
-        )
+    lesions = evaluated_lesions(evaluations[0], dataset_dir)
     shown = [change for change in changes if change[0] in lesions]
     columns = max(1, min(len(shown), IMAGES_A_ROW))
     figure, axes = image_grid(max(1, -(-len(shown) // columns)), columns, title)

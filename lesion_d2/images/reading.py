@@ -24,8 +24,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from lesion_d2.convert.audit import BadFileError
-
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -38,6 +36,18 @@ _GREY_OF_8_BITS = bytes([8, 0])
 _PNG_END = bytes(4) + b"IEND\xae\x42\x60\x82"
 # How libjpeg's message begins when pixels may be made up; its other warnings are harmless.
 _DAMAGE = "Corrupt JPEG data"
+
+
+class BadFileError(Exception):
+    """A file that cannot be used.
+
+    Attributes:
+        reason: the reason without the kind of file, such as ``unreadable``.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from lesion_d2.data.converted import FLIP_ID_STEP
 from lesion_d2.errors import LesionError
 from lesion_d2.leaks.search import Place, PlacedImage
 from lesion_d2.results.evaluation import read_evaluation
@@ -58,8 +59,7 @@ def read_scores(eval_dir: Path, images: Sequence[PlacedImage]) -> Scores:
             f"{eval_dir}: an evaluation of {name}, the training split itself; give one of "
             "another split"
         )
-    # Ids of flipped copies lie above those of ISIC's seven digits.
-    unknown = np.setdiff1d(table["image_id"] % 10**7, ids[place])
+    unknown = np.setdiff1d(table["image_id"] % FLIP_ID_STEP, ids[place])
     if len(unknown):
         raise LesionError(
             f"{eval_dir}: image {unknown[0]} is not in the data set's {place.split} split; name "

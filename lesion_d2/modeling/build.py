@@ -5,6 +5,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+import lesion_d2.modeling  # noqa: F401  what configs name
 from lesion_d2.errors import LesionError
 
 

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from lesion_d2.config.keys import get_lesion_cfg
-from lesion_d2.engine.setup import merge_options, settle_device
+from lesion_d2.config.load import merge_options, settle_device
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dict

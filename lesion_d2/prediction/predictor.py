@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
-from lesion_d2.engine.setup import load_config
+from lesion_d2.config.load import load_config
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.bundle import read_bundle
 from lesion_d2.prediction.inference import prepare_for_inference

@@ -12,10 +12,10 @@ from detectron2.structures import Instances
 from torch import nn
 from torch.nn.functional import interpolate
 
-from lesion_d2.engine.checkpoint import load_trained
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling.build import build_network
 from lesion_d2.modeling.precision import warn_of_slow_bfloat16
+from lesion_d2.modeling.weights import load_trained
 from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lesion_d2.commands.plot import FLIPPED_ID_STEP
-from lesion_d2.data.converted import LesionImage
+from lesion_d2.data.converted import FLIP_ID_STEP, LesionImage
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.figures.predictions import choose
 from lesion_d2.parallel import progress_bar
 from lesion_d2.report.facts import Facts, look_at
 from lesion_d2.report.pictures import Picture, make_picture, read_submission
-from lesion_d2.results.evaluation import Evaluation
 
 SHEETS = {"worst": "worst", "median": "nearest to the median", "best": "best"}
 SHEET_IMAGES = 20
@@ -87,7 +86,7 @@ def make_cards(
     cards = []
     for row, image_id in enumerate(progress_bar(ids, "pictures", unit="image")):
         isic_id = str(table["isic_id"][row])
-        thumbnail, facts = look_at(lesions[image_id % FLIPPED_ID_STEP])
+        thumbnail, facts = look_at(lesions[image_id % FLIP_ID_STEP])
         picture = None
         if row in shown:
             mask = read_submission(evaluation.folder, isic_id)

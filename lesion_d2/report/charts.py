@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 from lesion_d2.figures.boxplot import SEED_STATISTICS, boxplot_figure
@@ -25,7 +26,6 @@ from lesion_d2.report.figures import (
     review_figure,
 )
 from lesion_d2.report.svg import inline_svg
-from lesion_d2.results.evaluation import Evaluation
 from lesion_d2.results.run import read_metrics, read_schedule
 
 CALIBRATION_BINS = 10

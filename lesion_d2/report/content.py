@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.official import SCORES
-from lesion_d2.results.evaluation import REMEDY, Evaluation
+from lesion_d2.results.evaluation import REMEDY
 
 # What to call each score of an image, and what it is.
 SCORE_WORDS = {

@@ -9,8 +9,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from lesion_d2.commands.plot import evaluated_lesions
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
@@ -28,7 +28,7 @@ from lesion_d2.report.content import (
     read_config,
     what_ran,
 )
-from lesion_d2.results.evaluation import Evaluation, read_evaluation
+from lesion_d2.results.evaluation import evaluated_lesions, read_evaluation
 
 # Bytes of the whole page; kept free for all but pictures and table; kept free for a row of it.
 PAGE_LIMIT = 15_000_000

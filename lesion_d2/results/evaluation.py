@@ -3,13 +3,14 @@
 import csv
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lesion_d2.data.converted import FLIP_ID_STEP, LesionImage, read_split
 from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.official import SCORES
 from lesion_d2.files import read_json
 
@@ -27,29 +28,6 @@ ESTIMATE = "estimated_iou"  # empty where there was no confidence model
 _FEATURES = ("score", "candidates", "sharpness", "agreement", "area_share", "border_share")
 _COUNTS = ("image_id", "num_instances", "candidates")
 _COLUMNS = ("isic_id", "top_score", *SCORES, *_COUNTS, *_FEATURES, ESTIMATE)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation folder says.
-
-    Attributes:
-        folder: where it was read.
-        summary: ``metrics.json``.
-        table: the columns of ``per_image.csv`` by name, each of shape (N,): ``isic_id`` text,
-            counts whole numbers, all else floats; scores lie in [0, 1], and ``estimated_iou`` is
-            NaN where the file leaves it empty.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    table: dict[str, np.ndarray]
-
-    @property
-    def max_iou(self) -> dict[int, float]:
-        """Image id -> max IoU in [0, 1]."""
-        ids, values = self.table["image_id"].tolist(), self.table["max_iou"].tolist()
-        return dict(zip(ids, values, strict=True))
 
 
 def find_evaluations(folder: Path) -> list[Path]:
@@ -76,6 +54,23 @@ def find_evaluation(folder: Path) -> Path:
         names = ", ".join(map(str, found))
         raise LesionError(f"{folder}: holds {len(found)} evaluations; name one of {names}")
     return found[0]
+
+
+def read_evaluations(folders: Iterable[Path]) -> list[Evaluation]:
+    """Return evaluations to compare, each with its columns ``max_iou`` and ``num_instances``.
+
+    Args:
+        folders: of evaluations, or of runs with one evaluation each.
+
+    Raises:
+        LesionError: a file is missing or broken, or a folder is given twice.
+    """
+    paths = [find_evaluation(folder) for folder in folders]
+    for index, path in enumerate(paths):
+        if path.resolve() in [earlier.resolve() for earlier in paths[:index]]:
+            raise LesionError(f"{path}: given twice; name another evaluation")
+    columns = ("isic_id", "max_iou", "num_instances")
+    return [read_evaluation(path, ("dataset",), columns) for path in paths]
 
 
 def read_evaluation(
@@ -123,6 +118,25 @@ def read_predictions(eval_dir: Path) -> dict[int, list[dict[str, Any]]]:
                 raise LesionError(f"{path}: an instance lacks the key '{key}'; {REMEDY}")
         by_image.setdefault(instance["image_id"], []).append(instance)
     return by_image
+
+
+def evaluated_lesions(evaluation: Evaluation, dataset_dir: Path) -> dict[int, LesionImage]:
+    """Return the images of the evaluated split by id.
+
+    The image of a flipped copy is at its id modulo :data:`FLIP_ID_STEP`.
+
+    Raises:
+        LesionError: an evaluated image is not in the data set.
+    """
+    name = str(evaluation.summary["dataset"])
+    split = name.rpartition("_")[2]
+    lesions = {lesion.image_id: lesion for lesion in read_split(dataset_dir, split)}
+    if missing := {image_id % FLIP_ID_STEP for image_id in evaluation.max_iou} - lesions.keys():
+        raise LesionError(
+            f"{evaluation.folder}: image {min(missing)} of {name} is not in "
+            f"{dataset_dir / split}.json; name the converted folder that was evaluated"
+        )
+    return lesions
 
 
 def _read_table(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:

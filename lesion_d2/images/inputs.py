@@ -11,9 +11,8 @@ import numpy.typing as npt
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from PIL import Image, ImageOps
 
-from lesion_d2.convert.audit import BadFileError
 from lesion_d2.errors import LesionError
-from lesion_d2.images.reading import read_header
+from lesion_d2.images.reading import BadFileError, read_header
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -1,0 +1,62 @@
+"""From a config file and overrides to a config, failing early and in one line."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+
+from lesion_d2.config.keys import get_lesion_cfg
+from lesion_d2.config.schedule import derive_schedule
+from lesion_d2.errors import LesionError
+
+logger = logging.getLogger(__name__)
+
+_KEYS = "keys are listed in lesion_d2/config/keys.py and in Detectron2's config reference"
+
+
+def load_config(config_file: str, opts: list[str]) -> CfgNode:
+    """Read a config file and apply ``KEY VALUE`` overrides.
+
+    Args:
+        config_file: a YAML file.
+        opts: alternating keys and values.
+
+    Raises:
+        LesionError: if the file is missing or a key or value does not fit.
+    """
+    if not Path(config_file).is_file():
+        raise LesionError(
+            f"--config-file: {config_file or '(not given)'}: no such file; the project's are in "
+            "configs/"
+        )
+    cfg = get_lesion_cfg()
+    try:
+        cfg.merge_from_file(config_file, allow_unsafe=False)  # else YAML tags could run code
+    except Exception as error:  # YAML and yacs raise a dozen types, with no base in common
+        raise LesionError(f"{config_file}: {error}; {_KEYS}") from error
+    merge_options(cfg, opts)
+    settle_device(cfg)
+    derive_schedule(cfg)
+    return cfg
+
+
+def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
+    """Apply alternating keys and values to a config.
+
+    Raises:
+        LesionError: if a key is unknown or a value does not fit it.
+    """
+    try:
+        cfg.merge_from_list(list(opts))
+    except Exception as error:  # as above
+        raise LesionError(f"overrides {list(opts)}: {error}; {_KEYS}") from error
+
+
+def settle_device(cfg: CfgNode) -> None:
+    """Make ``MODEL.DEVICE`` the CPU where the GPU that it asks for is missing."""
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        logger.warning("MODEL.DEVICE is cuda but there is none here: using the CPU")
+        cfg.MODEL.DEVICE = "cpu"

@@ -1,0 +1,69 @@
+"""The manifest of a converted data set, ``split.json``: which id is in which split."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lesion_d2.data.converted import SPLITS
+from lesion_d2.errors import LesionError
+from lesion_d2.files import atomic_write
+
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of ``split.json``.
+
+    Attributes:
+        seed: of the deal; None when the split was given as folders.
+        test_fraction: part of all ids; None when given.
+        val_fraction: part of the ids that are not test; None when given.
+        grouped: whether near-duplicates were kept together.
+        fingerprint: SHA-256 over the pairs used.
+        splits: ids, sorted, by split.
+        groups: ids that show the same lesion.
+    """
+
+    seed: int | None
+    test_fraction: float | None
+    val_fraction: float | None
+    grouped: bool
+    fingerprint: str
+    splits: dict[str, list[str]]
+    groups: list[list[str]]
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        with atomic_write(path) as stream:
+            json.dump({"format": MANIFEST_FORMAT, **asdict(self)}, stream, indent=1)
+            stream.write("\n")
+
+    def split_of(self) -> dict[str, str]:
+        """Return the split of each id."""
+        return {isic_id: split for split, ids in self.splits.items() for isic_id in ids}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a ``split.json``.
+
+    Raises:
+        LesionError: if it is missing, not such a file, or puts an id in two splits.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("format") != MANIFEST_FORMAT:
+            raise ValueError(f"its format is not {MANIFEST_FORMAT}")
+        manifest = Manifest(**content)
+        if sorted(manifest.splits) != sorted(SPLITS):
+            raise ValueError(f"its splits are not {', '.join(SPLITS)}")
+        if len(manifest.split_of()) != sum(map(len, manifest.splits.values())):
+            raise ValueError("an id is in it twice")
+    except OSError as error:
+        raise LesionError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise LesionError(
+            f"{path}: not a split manifest ({error}); give the split.json of a converted data set"
+        ) from error
+    return manifest

@@ -1,0 +1,88 @@
+"""The layout: every import points down, and every module can be the first to be imported."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import ROOT
+
+# From the top down; the folders of one line may import each other in one direction only.
+FLOORS = (
+    ("benchmark",),
+    ("commands",),
+    ("report", "leaks", "figures"),
+    ("results",),
+    ("engine",),
+    ("evaluation",),
+    ("prediction",),
+    ("convert", "synthetic", "data"),
+    ("modeling",),
+    ("images",),
+    ("config",),
+    ("command_line", "errors", "files", "parallel"),
+)
+RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
+PACKAGE = ROOT / "lesion_d2"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> set[str]:
+    """Return the project's modules that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            found.add(str(node.module))
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return {name for name in found if name.startswith("lesion_d2.")}
+
+
+def arrows() -> set[tuple[str, str, str]]:
+    """Return (folder, imported folder, file) of the package, without arrows inside a folder."""
+    found = set()
+    for path in MODULES:
+        folder = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if folder == "__init__":  # the face of the package, which hands names on
+            continue
+        for name in imported(path):
+            other = name.split(".")[1]
+            if other in RANK and other != folder:
+                found.add((folder, other, str(path.relative_to(ROOT))))
+    return found
+
+
+def test_every_folder_has_its_floor():
+    entries = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in MODULES}
+    assert entries - {"__init__"} == RANK.keys()
+
+
+def test_no_arrow_points_up():
+    assert [arrow for arrow in sorted(arrows()) if RANK[arrow[1]] < RANK[arrow[0]]] == []
+
+
+def test_no_two_folders_import_each_other():
+    pairs = {(folder, other) for folder, other, _ in arrows()}
+    assert {pair for pair in pairs if pair[::-1] in pairs} == set()
+
+
+@pytest.mark.parametrize("folder", ["prediction", "evaluation"])
+def test_prediction_and_scores_draw_nothing(folder):
+    text = "".join(path.read_text() for path in (PACKAGE / folder).glob("*.py"))
+    assert "import matplotlib" not in text
+    assert "from matplotlib" not in text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_each_module_alone(path):
+    command = [sys.executable, "-W", "ignore", "-c", f"import {name_of(path)}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
