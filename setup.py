@@ -28,7 +28,6 @@ setup(
         "torch>=2.11",
         "torchvision",
         "tqdm",
-        "wrapt>=1.15",
         # What Detectron2's Python code needs.
         "black",
         "cloudpickle",

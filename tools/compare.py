@@ -51,7 +51,7 @@ def main() -> None:
     if options.dataset and not options.output:
         parser.error("--dataset needs --output")
 
-    from lesion_d2.commands.compare import describe, make_report, write_report
+    from lesion_d2.commands.compare import compare_folders, describe, make_report, write_report
 
     comparison = compare_folders(options.runs, options.force)
     report = make_report(comparison, options.metric, options.count)

@@ -1,4 +1,8 @@
-"""Registration of converted data sets in Detectron2's catalogs."""
+"""Registration of converted data sets in Detectron2's catalogs.
+
+Importing this module registers the standard data set and each converted folder below
+``$DETECTRON2_DATASETS``.
+"""
 
 import os
 from functools import partial
@@ -89,3 +93,6 @@ def register_converted() -> None:
     converted = {path.parent.name for path in root.glob("*/split.json")}
     for name in sorted(converted | {STANDARD_NAME}):
         register_dataset(name, root / name)
+
+
+register_converted()
