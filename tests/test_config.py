@@ -30,7 +30,7 @@ def test_every_config_loads_and_what_a_run_dumps_loads_again(path, tmp_path):
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
 
 
-def test_the_seed_experiment():
+def test_the_original_experiment():
     cfg = load_config(SEED, [])
     assert stages_from_config(cfg) == [Stage(7500, 5), Stage(45_000, 2)]
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (45_000, ())

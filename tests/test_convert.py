@@ -250,7 +250,7 @@ def test_one_folder_for_images_and_masks(tmp_path):
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason=f"{ORIGINALS} is not there")
-@pytest.mark.parametrize(("resize", "longest"), [("seed", 1072), ("none", 4288), (320, 320)])
+@pytest.mark.parametrize(("resize", "longest"), [("original", 1072), ("none", 4288), (320, 320)])
 def test_real_originals(resize, longest, tmp_path):
     folders = {
         "all": (

@@ -28,13 +28,13 @@ HALF = Fraction(1, 2)
 @pytest.mark.parametrize(
     ("size", "prescale", "resize", "expected"),
     [
-        ((1022, 767), HALF, "seed", (511, 384)),
-        ((1504, 1129), HALF, "seed", (752, 565)),
-        ((3024, 2016), HALF, "seed", (378, 252)),
-        ((6748, 4499), HALF, "seed", (844, 563)),
-        ((1022, 767), 1, "seed", (256, 192)),
-        ((700, 700), 1, "seed", (700, 700)),
-        ((701, 700), 1, "seed", (176, 175)),
+        ((1022, 767), HALF, "original", (511, 384)),
+        ((1504, 1129), HALF, "original", (752, 565)),
+        ((3024, 2016), HALF, "original", (378, 252)),
+        ((6748, 4499), HALF, "original", (844, 563)),
+        ((1022, 767), 1, "original", (256, 192)),
+        ((700, 700), 1, "original", (700, 700)),
+        ((701, 700), 1, "original", (176, 175)),
         ((1022, 767), 1, "none", (1022, 767)),
         ((1022, 767), HALF, "none", (511, 384)),
         ((1022, 767), 1, 512, (512, 385)),
@@ -138,7 +138,7 @@ def centroid(mask):
 @pytest.mark.parametrize("orientation", [1, 3, 6, 7])
 @pytest.mark.parametrize("size", [(767, 1022), (301, 403)])
 @pytest.mark.parametrize(
-    ("prescale", "resize"), [(0.5, "seed"), (1, "seed"), (0.5, "none"), (1, 150)]
+    ("prescale", "resize"), [(0.5, "original"), (1, "original"), (0.5, "none"), (1, 150)]
 )
 def test_image_and_mask_stay_aligned(kind, orientation, size, prescale, resize, tmp_path):
     height, width = size

@@ -52,6 +52,11 @@ def test_command_line_with_given_splits(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0
     assert split_ids(out)["test"] == ["ISIC_0000040"]
+    old = run_tool("--resize", "seed", "--output", tmp_path / "no")
+    assert old.stderr == (
+        "error: --resize seed: the rule has another name now, --resize original\n"
+    )
+    assert old.returncode == 1
     half = run_tool("--test-images", test.images, "--output", tmp_path / "no")
     assert half.returncode == 1
     assert "--test-masks" in half.stderr

@@ -44,7 +44,7 @@ def test_boxplot_has_our_quartiles_and_the_seeds():
     said = texts(figure)
     for part in (
         *("isic2018_test", "200 images, scores of 0.65 and above", "4 of them at 0.0"),
-        *("0.123 to 0.789", "seed experiment\n(published figure; other images)"),
+        *("0.123 to 0.789", "original experiment\n(published figure; other images)"),
     ):
         assert part in said
 

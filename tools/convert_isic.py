@@ -62,14 +62,14 @@ def _parse() -> dict:
         "--prescale",
         type=float,
         default=1.0,
-        help="factor for both sides before --resize (default: 1.0; the seed experiment used 0.5)",
+        help="factor for both sides before --resize (default: 1.0; 0.5 in the original experiment)",
     )
     add(
         "--resize",
         type=_resize,
-        default="seed",
-        metavar="{seed,none,N}",
-        help="seed: 25 %% a side above 700x700 pixels (default); none; N: longest side in pixels",
+        default="original",
+        metavar="{original,none,N}",
+        help="original: 25 %% a side above 700x700 pixels (default); none; N: longest side, pixels",
     )
     add(
         "--foreground",
@@ -102,7 +102,9 @@ def _parse() -> dict:
 
 
 def _resize(text: str) -> str | int:
-    return text if text in ("seed", "none") else int(text)
+    if text == "seed":
+        raise LesionError("--resize seed: the rule has another name now, --resize original")
+    return text if text in ("original", "none") else int(text)
 
 
 def _folders(options: dict) -> dict[str, tuple[Path, Path]]:

@@ -94,7 +94,7 @@ def parse_arguments() -> dict[str, Any]:
     add(
         "boxplot",
         "eval",
-        help="box plot of the per-image IoU beside the seed experiment's",
+        help="box plot of the per-image IoU beside the original experiment's",
         default_output="EVAL/boxplot.png",
     )
     predictions = add(

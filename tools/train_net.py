@@ -11,10 +11,10 @@ from lesion_d2.errors import run_tool
 
 EPILOG = """
 examples:
-  the seed experiment:
-    tools/train_net.py --config-file configs/isic_mrcnn.yaml OUTPUT_DIR output/seed
+  the original experiment:
+    tools/train_net.py --config-file configs/isic_mrcnn.yaml OUTPUT_DIR output/original
   continue it after a stop, exactly where the last checkpoint left it:
-    tools/train_net.py --config-file configs/isic_mrcnn.yaml --resume OUTPUT_DIR output/seed
+    tools/train_net.py --config-file configs/isic_mrcnn.yaml --resume OUTPUT_DIR output/original
   two processes:
     tools/train_net.py --config-file configs/isic_mrcnn.yaml --num-gpus 2
   the same under torchrun, which evaluation understands, too:

@@ -80,7 +80,7 @@ def _against_recipes(common: Common, scikit_image: bool) -> Section:
     peaks = {name: _peak(run, output) for name, run in work.items() if common.memory}
     contenders = [Contender(name, run, partial(_remove, output)) for name, run in work.items()]
     seconds = alternate(contenders, common.repeats, "converting")
-    title = f"conversion of {common.images} images, --resize seed"
+    title = f"conversion of {common.images} images, --resize original"
     return Section(title, "image", common.images, seconds, tuple(rivals), peaks)
 
 

@@ -30,7 +30,7 @@ class ConvertOptions:
         test_fraction: part of all pairs, rounded up, in [0, 1].
         val_fraction: part of the pairs that are not test, rounded up, in [0, 1].
         prescale: factor for both sides before the resize rule, in (0, 1].
-        resize: ``seed`` (25 % a side above 700 x 700 pixels), ``none``, or the longest side.
+        resize: ``original`` (25 % a side above 700 x 700 pixels), ``none``, or the longest side.
         foreground: 255 (only 255 is lesion) or 128 (above 128 is lesion).
         polygons: write polygons in place of the exact RLE.
         workers: number of processes; 1 stays in this one.
@@ -46,7 +46,7 @@ class ConvertOptions:
     test_fraction: float = 0.25
     val_fraction: float = 0.25
     prescale: float = 1.0
-    resize: Resize = "seed"
+    resize: Resize = "original"
     foreground: int = 255
     polygons: bool = False
     workers: int = 1

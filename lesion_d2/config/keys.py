@@ -19,7 +19,7 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.INPUT.RANDOM_FLIP = "none"
     cfg.INPUT.MASK_FORMAT = "bitmask"  # RLE annotations need it
 
-    # The seed experiment's four colour augmentations, a random subset of them on each sample.
+    # The original experiment's four colour augmentations, a random subset of them on each sample.
     cfg.INPUT.COLOUR = CfgNode()
     cfg.INPUT.COLOUR.ENABLED = True
     cfg.INPUT.COLOUR.BLUR_SIGMA = (0.0, 2.0)  # pixels
@@ -28,7 +28,7 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.INPUT.COLOUR.BRIGHTNESS = (-50.0, 50.0)  # grey levels on the HSV value channel
     cfg.INPUT.COLOUR.SHARPEN = (0.0, 0.3)  # share of the sharpened copy
 
-    # Random flips, turns, zoom and shift on top; off in the seed experiment, which is colour-only.
+    # Random flips, turns, zoom and shift, too. The original experiment changes colours only.
     cfg.INPUT.GEOMETRY = CfgNode()
     cfg.INPUT.GEOMETRY.ENABLED = False
     cfg.INPUT.GEOMETRY.ROTATION = (-180.0, 180.0)  # degrees

@@ -28,11 +28,11 @@ from lesion_d2.images.reading import (
     unorient,
 )
 
-Resize = Literal["seed", "none"] | int
+Resize = Literal["original", "none"] | int
 
-# The seed resizes images of more than 700 x 700 pixels to 25 % a side.
-_SEED_PIXELS = 700 * 700
-_SEED_SCALE = Fraction(1, 4)
+# The original experiment makes images of more than 700 x 700 pixels smaller, to 25 % a side.
+_ORIGINAL_PIXELS = 700 * 700
+_ORIGINAL_SCALE = Fraction(1, 4)
 # An image that stays is decoded only to check it and for its signature, to no less than this side.
 _PREVIEW_SIDE = 128
 
@@ -44,7 +44,7 @@ class PairSettings:
     Attributes:
         images: the folder that receives the images.
         prescale: factor for both sides before the resize rule, in (0, 1].
-        resize: ``seed``, ``none``, or the longest side in pixels (images are never enlarged).
+        resize: ``original``, ``none``, or the longest side in pixels (images are never enlarged).
         foreground: 255 (only 255 is lesion) or 128 (above 128 is lesion).
         polygons: write polygons in place of RLE.
         signatures: also compute the signature by which near-duplicates are found.
@@ -103,8 +103,10 @@ def convert_pair(pair: Pair, settings: PairSettings) -> Outcome:
 def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) -> Fraction:
     """Return the factor for both sides of an image of the given size, in (0, 1]."""
     scaled_height, scaled_width = scaled_size(height, width, prescale)
-    if resize == "seed":
-        return prescale * (_SEED_SCALE if scaled_height * scaled_width > _SEED_PIXELS else 1)
+    if resize == "original":
+        return prescale * (
+            _ORIGINAL_SCALE if scaled_height * scaled_width > _ORIGINAL_PIXELS else 1
+        )
     if resize == "none" or max(scaled_height, scaled_width) <= resize:
         return prescale
     return Fraction(resize, max(height, width))

@@ -1,4 +1,4 @@
-"""The seed experiment's colour augmentations, as Detectron2 augmentations.
+"""The original experiment's colour augmentations, as Detectron2 augmentations.
 
 None of them moves a pixel, so masks, boxes and coordinates stay as they are. All draw from
 numpy's global generator, as Detectron2's own augmentations do; the mapper seeds it per sample.
@@ -109,7 +109,7 @@ class RandomSubset(T.Augmentation):
 
 
 def build_colour_augmentation(cfg: CfgNode) -> RandomSubset:
-    """Build the random subset of the seed's four augmentations from ``cfg.INPUT.COLOUR``."""
+    """Build the random subset of the four augmentations from ``cfg.INPUT.COLOUR``."""
     colour = cfg.INPUT.COLOUR
     return RandomSubset(
         [

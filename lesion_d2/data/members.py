@@ -1,6 +1,6 @@
 """Flipped copies as members of a data set, and the ground truth of a member.
 
-The seed experiment stored every training and validation image three times: as it is, flipped
+The original experiment stored every training and validation image three times: as it is, flipped
 vertically and flipped horizontally. Here a member is a dataset dict with a key ``"flip"``; the
 mapper turns the picture when it reads it, so nothing is stored twice.
 """

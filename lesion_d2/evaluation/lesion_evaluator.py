@@ -1,4 +1,4 @@
-"""Per-image scores: the seed experiment's maximum IoU, and the challenge's metrics."""
+"""Per-image scores: the original experiment's maximum IoU, and the challenge's metrics."""
 
 import csv
 import dataclasses
@@ -27,9 +27,9 @@ from lesion_d2.prediction.lesion import Lesion
 class ImageScore:
     """One row of ``per_image.csv``; what an instance would give is 0 where there is none.
 
-    The first block is the metric of the seed experiment, over the instances at or above the score
-    threshold. The second is what the challenge scores: the one submitted mask. The third describes
-    that mask, see :class:`lesion_d2.prediction.lesion.Lesion`.
+    The first block is the metric of the original experiment, over the instances at or above the
+    score threshold. The second is what the challenge scores: the one submitted mask. The third
+    describes that mask, see :class:`lesion_d2.prediction.lesion.Lesion`.
     """
 
     image_id: int

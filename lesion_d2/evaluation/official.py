@@ -19,7 +19,7 @@ OFFICIAL_METRICS = (
     "accuracy",
 )
 
-# The columns of `per_image.csv` that are scores: the seed experiment's two, and these.
+# The columns of `per_image.csv` that are scores: the original experiment's two, and these.
 SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
 
 

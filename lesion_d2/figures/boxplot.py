@@ -1,4 +1,4 @@
-"""Box plot of the per-image IoU beside the published one of the seed experiment."""
+"""Box plot of the per-image IoU beside the published one of the original experiment."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, n
 
 # Read off the box plot of "ISICs 2018 Lesion Segmentation using Mask R-CNN", which also shows
 # several images at 0.0; their number is not known, so the one point stands for them all.
-SEED_STATISTICS: dict[str, Any] = {
+ORIGINAL_STATISTICS: dict[str, Any] = {
     "med": 0.865,
     "q1": 0.82,
     "q3": 0.90,
@@ -23,7 +23,7 @@ SEED_STATISTICS: dict[str, Any] = {
 
 
 def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
-    """Draw our box and the seed's.
+    """Draw our box and that of the original experiment.
 
     Whiskers reach to the last image within 1.5 times the interquartile range of the box.
 
@@ -39,7 +39,7 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
     figure = new_figure(9, 7)
     ax = figure.subplots()
     boxes = ax.bxp(
-        [ours, SEED_STATISTICS],
+        [ours, ORIGINAL_STATISTICS],
         positions=[1, 2],
         widths=0.4,
         showmeans=True,
@@ -50,7 +50,7 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
     )
     for box, colour in zip(boxes["boxes"], (FIRST_COLOUR, SECOND_COLOUR), strict=True):
         box.set(facecolor=colour, alpha=0.6)
-    for position, statistics in ((1, ours), (2, SEED_STATISTICS)):
+    for position, statistics in ((1, ours), (2, ORIGINAL_STATISTICS)):
         ax.text(
             position + 0.24,
             statistics["med"],
@@ -65,7 +65,7 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
         [1, 2],
         [
             f"{summary['dataset']}\n{len(values):,} images, {np.sum(values == 0):,} of them at 0.0",
-            "seed experiment\n(published figure; other images)",
+            "original experiment\n(published figure; other images)",
         ],
     )
     ax.set(

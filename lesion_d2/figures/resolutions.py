@@ -10,7 +10,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
 
-# The seed experiment resizes images with more pixels than this to a quarter of each side.
+# The original experiment resizes images with more pixels than this to a quarter of each side.
 RULE_PIXELS = 700 * 700
 LABELLED_SIZES = 4
 TICKS = (200, 300, 500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.statistics import FAILURE_IOU
-from lesion_d2.figures.boxplot import SEED_STATISTICS, boxplot_figure
+from lesion_d2.figures.boxplot import ORIGINAL_STATISTICS, boxplot_figure
 from lesion_d2.figures.losses import losses_figure
 from lesion_d2.report.bins import MOST_BINS, Bin, category_bins, quantile_bins
 from lesion_d2.report.facts import Facts
@@ -111,11 +111,16 @@ def _boxplot_chart(evaluation: Evaluation) -> Chart:
         **{"whislo": "lower whisker", "whishi": "upper whisker"},
     }
     rows = [
-        (name, f"{ours[key]:.3f}", f"{SEED_STATISTICS[key]:.3f}") for key, name in names.items()
+        (name, f"{ours[key]:.3f}", f"{ORIGINAL_STATISTICS[key]:.3f}") for key, name in names.items()
     ]
-    head = ("", "this evaluation", "seed experiment")
+    head = ("", "this evaluation", "original experiment")
     return _chart(
-        "Max IoU beside the seed's", figure, "boxplot", f"{title}. {explanation}.", head, rows
+        "Max IoU beside the original experiment's",
+        figure,
+        "boxplot",
+        f"{title}. {explanation}.",
+        head,
+        rows,
     )
 
 
