@@ -97,7 +97,7 @@ def test_pairs_that_share_an_image_merge(pairs, groups):
     assert group_pairs(DuplicatePair(a, b, 0, 20) for a, b in pairs) == groups
 
 
-# Judged by eye on the whole set; docs/near_duplicates.md.
+# Judged by eye on the whole set; docs/notes/near_duplicates.md.
 SAME = [
     "0000171 0015124",  # recoloured
     "0000186 0014698",

@@ -1,7 +1,7 @@
 """Pictures of one lesion: candidates by hash and local features, confirmed by geometry.
 
 The archive holds many lesions twice: one photograph in two colour renderings, or two photographs
-that differ by a shift, a turn or the magnification. `docs/near_duplicates.md` gives the study
+that differ by a shift, a turn or the magnification. `docs/notes/near_duplicates.md` gives the study
 behind every constant here.
 """
 

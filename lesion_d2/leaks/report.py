@@ -121,5 +121,5 @@ def _describe_scores(scores: dict[str, Any] | None) -> list[str]:
             line += "too few to compare"
         lines.append(line)
     if any(map(scores.get, MEASURES)):
-        lines.append("such images differ in more than the twin: see docs/leak_audit.md")
+        lines.append("such images differ in more than the twin: see docs/notes/leaks.md")
     return lines
