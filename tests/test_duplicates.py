@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drawn_lesions import lesion, recoloured, recompressed, warped
 
-from lesion_d2.images.duplicates import DuplicatePair, find_pairs, group_pairs, signature
+from lesion_d2.images.duplicates import DuplicatePair, find_near_duplicates, group_pairs, signature
 
 REAL = Path(__file__).parents[1] / "../shared/data/isic2018-256/ISIC2018_Task1-2_Training_Input"
 
@@ -32,7 +32,7 @@ def others():
 
 @pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES.keys())
 def test_a_changed_copy_is_found_among_other_lesions(others, copy):
-    found = find_pairs({**others, "ISIC_0000099": signature(copy(lesion(5)))})
+    found = find_near_duplicates({**others, "ISIC_0000099": signature(copy(lesion(5)))})
     assert [(p.first, p.second) for p in found] == [("ISIC_0000005", "ISIC_0000099")]
 
 
@@ -40,12 +40,12 @@ def test_different_lesions_of_one_layout_are_not_pairs_though_their_hashes_are_c
     hashes = [s.hash for s in others.values()]
     close = [(a ^ b).bit_count() <= 16 for a in hashes for b in hashes if a < b]
     assert any(close)
-    assert find_pairs(others) == []
+    assert find_near_duplicates(others) == []
 
 
 def test_identical_images_differ_in_no_bit():
     same = signature(lesion(3))
-    (pair,) = find_pairs({"b": same, "a": same})
+    (pair,) = find_near_duplicates({"b": same, "a": same})
     assert pair[:3] == ("a", "b", 0)
     assert pair.score == 2 * len(np.unique(same.points.round(), axis=0))
 
@@ -56,20 +56,20 @@ def test_the_order_of_input_does_not_matter(others):
         "ISIC_0000098": signature(recoloured(lesion(2))),
         "ISIC_0000099": signature(warped(lesion(2), shift=(9, 5))),
     }
-    forward = find_pairs(signatures)
-    backward = find_pairs(dict(reversed(signatures.items())))
+    forward = find_near_duplicates(signatures)
+    backward = find_near_duplicates(dict(reversed(signatures.items())))
     assert forward == backward
     assert group_pairs(forward) == [["ISIC_0000002", "ISIC_0000098", "ISIC_0000099"]]
 
 
 def test_plain_images_have_no_structure_to_confirm():
     plain = signature(np.full((100, 100, 3), 200, np.uint8))
-    assert find_pairs({"a": plain, "b": plain}) == []
-    assert find_pairs({"a": plain, "b": plain, "c": signature(lesion(1))}) == []
+    assert find_near_duplicates({"a": plain, "b": plain}) == []
+    assert find_near_duplicates({"a": plain, "b": plain, "c": signature(lesion(1))}) == []
 
 
 def test_no_images_give_no_pairs():
-    assert find_pairs({}) == []
+    assert find_near_duplicates({}) == []
 
 
 def test_a_signature_is_small_and_survives_pickling():
@@ -127,6 +127,6 @@ DIFFERENT = [
 @pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/isic2018-256 is absent")
 def test_real_pairs_are_found_and_near_misses_are_not():
     ids = {f"ISIC_{name}" for pair in SAME + DIFFERENT for name in pair.split()}
-    found = find_pairs({i: signature(cv2.imread(str(REAL / f"{i}.jpg"))) for i in ids})
+    found = find_near_duplicates({i: signature(cv2.imread(str(REAL / f"{i}.jpg"))) for i in ids})
     expected = sorted(tuple(f"ISIC_{name}" for name in pair.split()) for pair in SAME)
     assert [(p.first, p.second) for p in found] == expected

@@ -1,4 +1,4 @@
-"""The leak audit: its search, its figures and what it refuses."""
+"""The leak search: its search, its figures and what it refuses."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ import pytest
 from figure_files import texts
 from leak_files import OWN, make_dataset, make_evaluation, near, number, picture, repacked
 
-from lesion_d2.commands.find_leaks import audit
+from lesion_d2.commands.find_leaks import find_leaks
 from lesion_d2.errors import LesionError
 from lesion_d2.leaks import sheet
 from lesion_d2.leaks.scores import compare_scores, read_scores
@@ -66,16 +66,16 @@ def test_one_id_in_two_splits_is_two_images(tmp_path):
     assert found([folder]) == [("same_bytes", 0, 0, 0, None)]
 
 
-# --- the audit
+# --- what is written
 
 
-def test_the_audit_counts_each_pair_of_splits(planted_dataset, tmp_path):
-    result = audit(planted_dataset, output=tmp_path, sheets=0)
-    assert result.exit_code == 2
-    assert [path.name for path in result.files] == ["audit.json", "leaks.csv"]
+def test_the_search_counts_each_pair_of_splits(planted_dataset, tmp_path):
+    result = find_leaks(planted_dataset, output=tmp_path, sheets=0)
+    assert result.leaks == 4
+    assert [path.name for path in result.files] == ["leaks.json", "leaks.csv"]
     one = dict.fromkeys(("same_bytes", "same_pixels", "near_duplicate"), 1)
     none = dict.fromkeys(one, 0)
-    assert json.loads((tmp_path / "audit.json").read_text()) == {
+    assert json.loads((tmp_path / "leaks.json").read_text()) == {
         "format": 1,
         "images": {"planted_train": 11, "planted_val": 1, "planted_test": 5},
         "leaks": [
@@ -110,18 +110,18 @@ def test_the_audit_counts_each_pair_of_splits(planted_dataset, tmp_path):
 
 
 def test_copies_inside_one_split_are_no_leak(clean_dataset, tmp_path):
-    result = audit(clean_dataset, output=tmp_path)
-    assert result.exit_code == 0
+    result = find_leaks(clean_dataset, output=tmp_path)
+    assert result.leaks == 0
     assert result.summary["inside_one_split"]["same_bytes"] == 1
     assert (tmp_path / "leaks.csv").read_text().count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.json", "leaks.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["leaks.csv", "leaks.json"]
 
 
 def test_a_second_data_set_is_searched_against_the_training(clean_dataset, tmp_path):
     external = make_dataset(
         tmp_path / "external", test={70: near(0), 71: near(3), 72: picture(72), 2: picture(73)}
     )
-    result = audit(clean_dataset, external, output=tmp_path / "out", sheets=0)
+    result = find_leaks(clean_dataset, external, output=tmp_path / "out", sheets=0)
     leaks = {(row["first"], row["second"]): row for row in result.summary["leaks"]}
     assert leaks["clean_train", "external_test"]["near_duplicate"] == 2  # both copies of image 0
     assert leaks["clean_test", "external_test"]["near_duplicate"] == 1
@@ -136,8 +136,8 @@ def test_the_scores_of_leaked_images_are_compared(planted_dataset, tmp_path):
     max_iou = {10: 0.9, 11: 0.8, 12: 0.95, 13: 0.5, 14: 0.7}
     jaccard = {key: value - 0.1 for key, value in max_iou.items()}
     folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=max_iou, jaccard=jaccard)
-    result = audit(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
-    scores = json.loads((tmp_path / "out" / "audit.json").read_text())["scores"]
+    result = find_leaks(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
+    scores = json.loads((tmp_path / "out" / "leaks.json").read_text())["scores"]
     assert (scores["dataset"], scores["with_twin"], scores["without_twin"]) == (
         "planted_test", 3, 2
     )  # fmt: skip
@@ -178,7 +178,7 @@ def test_the_interval_agrees_with_a_slow_bootstrap(planted_dataset, tmp_path):
 @pytest.mark.parametrize("ids", [(13, 14), (10, 13, 14), (10, 11)])
 def test_one_image_on_a_side_is_nothing_to_compare(planted_dataset, tmp_path, ids):
     folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=dict.fromkeys(ids, 0.5))
-    result = audit(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
+    result = find_leaks(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
     assert result.summary["scores"]["max_iou"] is None
     assert "too few to compare" in str(result)
 
@@ -228,16 +228,16 @@ def test_an_evaluation_of_something_else_is_refused(
 ):
     folder = make_evaluation(tmp_path / "e", name, **columns)
     with pytest.raises(LesionError, match=message):
-        audit(planted_dataset, eval_dir=folder, output=tmp_path / "out")
+        find_leaks(planted_dataset, eval_dir=folder, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_two_data_sets_of_one_name_are_refused(clean_dataset, tmp_path):
     other = make_dataset(tmp_path / "clean", test={0: OWN[0]})
     with pytest.raises(LesionError, match="is called clean like the other data set"):
-        audit(clean_dataset, other, output=tmp_path / "out")
+        find_leaks(clean_dataset, other, output=tmp_path / "out")
     (tmp_path / "link").symlink_to(other)
-    assert audit(clean_dataset, tmp_path / "link", output=tmp_path / "out", sheets=0).leaks == 2
+    assert find_leaks(clean_dataset, tmp_path / "link", output=tmp_path / "out", sheets=0).leaks == 2
 
 
 @pytest.mark.parametrize(
@@ -253,4 +253,4 @@ def test_two_data_sets_of_one_name_are_refused(clean_dataset, tmp_path):
 )
 def test_mistakes_are_named_before_the_search(clean_dataset, options, message):
     with pytest.raises(LesionError, match=message):
-        audit(clean_dataset, **options)
+        find_leaks(clean_dataset, **options)

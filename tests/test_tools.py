@@ -14,7 +14,14 @@ from lesion_d2.errors import LesionError
 TRAIN, EVAL = ROOT / "tools" / "train_net.py", ROOT / "tools" / "eval.py"
 
 
-TOOLS = sorted((ROOT / "tools").glob("*.py"))
+OLD_NAME = ROOT / "tools" / "audit_split.py"
+TOOLS = sorted({*(ROOT / "tools").glob("*.py")} - {OLD_NAME})
+
+
+def test_an_old_name_leads_to_the_new_one():
+    status, stdout, stderr = run_python(OLD_NAME, "--dataset", "x")
+    assert (status, stdout) == (1, "")
+    assert stderr == "error: tools/audit_split.py is called tools/find_leaks.py now\n"
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda path: path.stem)

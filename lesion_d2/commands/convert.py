@@ -13,7 +13,7 @@ from lesion_d2.convert.split import deal, fingerprint
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.data.manifest import Manifest, read_manifest
 from lesion_d2.errors import LesionError
-from lesion_d2.images.duplicates import find_pairs as find_duplicates
+from lesion_d2.images.duplicates import find_near_duplicates
 from lesion_d2.images.duplicates import group_pairs
 from lesion_d2.parallel import map_in_processes
 
@@ -224,7 +224,7 @@ def _find_groups(
 ) -> list[list[str]]:
     """Group near-duplicates; where the split is given, note those that straddle it."""
     signatures = {i: record.signature for i, record in records.items() if record.signature}
-    groups = group_pairs(find_duplicates(signatures))
+    groups = group_pairs(find_near_duplicates(signatures))
     for group in groups if given else []:
         if len({given[isic_id] for isic_id in group}) > 1:
             detail = ", ".join(f"{isic_id} in {given[isic_id]}" for isic_id in group)

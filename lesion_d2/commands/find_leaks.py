@@ -1,5 +1,6 @@
-"""The whole audit: from converted data sets to the files that say what leaks."""
+"""The whole leak search: from converted data sets to the files that say what leaks."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +9,24 @@ from typing import Any
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.style import save_figure
 from lesion_d2.files import atomic_write
-from lesion_d2.leaks.report import describe, leaks_of, summarise, with_twin, write_leaks
+from lesion_d2.leaks.counts import count_leaks, leaks_in_words, with_twin
 from lesion_d2.leaks.scores import compare_scores, read_scores, training_split
 from lesion_d2.leaks.search import find_twins, read_images
-from lesion_d2.leaks.sheet import PAIRS_A_SHEET, sheet_figures
-from lesion_d2.parallel import progress_bar
+from lesion_d2.leaks.sheet import sheet_figures
+from lesion_d2.parallel import available_cpus
+
+COLUMNS = (
+    *("kind", "first_dataset", "first_split", "first_id"),
+    *("second_dataset", "second_split", "second_id", "hash_distance", "score"),
+)
 
 
 @dataclass(frozen=True)
-class Audit:
-    """What an audit found and wrote.
+class FoundLeaks:
+    """What a search found and wrote.
 
     Attributes:
-        summary: the content of ``audit.json``.
+        summary: the content of ``leaks.json``.
         leaks: number of pairs across splits.
         files: what was written.
     """
@@ -29,24 +35,19 @@ class Audit:
     leaks: int
     files: list[Path]
 
-    @property
-    def exit_code(self) -> int:
-        """0, or 2 when there are leaks."""
-        return 2 if self.leaks else 0
-
     def __str__(self) -> str:
         files = "\n".join(str(path) for path in self.files)
-        return f"{describe(self.summary)}\n{self.leaks:,} leaks\n{files}"
+        return f"{leaks_in_words(self.summary)}\n{self.leaks:,} leaks\n{files}"
 
 
-def audit(
+def find_leaks(
     dataset: Path,
     against: Path | None = None,
     eval_dir: Path | None = None,
     output: Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     sheets: int = 10,
-) -> Audit:
+) -> FoundLeaks:
     """Search converted data sets for leaks and write what is found.
 
     Args:
@@ -54,12 +55,13 @@ def audit(
         against: a second data set, such as an external test set.
         eval_dir: an evaluation of any split but the training's, whose scores to compare.
         output: the folder to write to; by default ``output/leaks/`` and the names.
-        workers: number of processes that read images.
+        workers: number of processes that read images; by default the CPUs available.
         sheets: the most contact sheets.
 
     Raises:
         LesionError: an input cannot be read or does not fit, or ``output`` cannot be made.
     """
+    workers = available_cpus() if workers is None else workers
     for name, value, least in (("workers", workers, 1), ("sheets", sheets, 0)):
         if value < least:
             raise LesionError(f"{name}: {value} is less than {least}")
@@ -67,35 +69,33 @@ def audit(
     images = read_images(folders)
     scores = read_scores(eval_dir, images) if eval_dir else None
     names = "_".join(folder.absolute().name for folder in folders)
-    output = _create(output or Path("output", "leaks", names))
+    output = output or Path("output", "leaks", names)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LesionError(
+            f"{output}: cannot be created ({error.strerror}); give another --output"
+        ) from error
 
     twins = find_twins(images, workers)
-    leaks = leaks_of(twins)
-    summary = summarise(images, twins)
+    leaks = [pair for pair in twins if pair.first.place != pair.second.place]
+    summary = count_leaks(images, twins)
     if scores:
         affected = with_twin(twins, scores.place, training_split(images))
         summary["scores"] = compare_scores(scores, affected)
-    files = [output / "audit.json", output / "leaks.csv"]
+    files = [output / "leaks.json", output / "leaks.csv"]
     with atomic_write(files[0]) as stream:
         json.dump(summary, stream, indent=1)
         stream.write("\n")
-    write_leaks(files[1], leaks)
+    with atomic_write(files[1]) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for pair in leaks:
+            sides = ((*side.place, side.image.isic_id) for side in (pair.first, pair.second))
+            cells = [cell for side in sides for cell in side]
+            writer.writerow([pair.kind, *cells, pair.hash_distance, pair.score])
     for old in output.glob("leaks_[0-9][0-9]*.png"):
         old.unlink()
-    pages = min(sheets, -(-len(leaks) // PAIRS_A_SHEET))
-    figures = progress_bar(
-        sheet_figures(leaks, sheets), "drawing", pages, unit="sheet", disable=not pages
-    )
-    for number, figure in enumerate(figures, 1):
+    for number, figure in enumerate(sheet_figures(leaks, sheets), 1):
         files.append(save_figure(figure, output / f"leaks_{number:02d}.png"))
-    return Audit(summary, len(leaks), files)
-
-
-def _create(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LesionError(
-            f"{folder}: cannot be created ({error.strerror}); give another --output"
-        ) from error
-    return folder
+    return FoundLeaks(summary, len(leaks), files)

@@ -83,7 +83,7 @@ def signature(image: np.ndarray) -> Signature:
     )
 
 
-def find_pairs(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
+def find_near_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
     """Find the images that show the same lesion.
 
     Args:

@@ -1,1 +1,1 @@
-"""The leak audit: images of one split that show what an image of another split shows."""
+"""The leak search: images of one split that show what an image of another split shows."""

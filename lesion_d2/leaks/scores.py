@@ -80,7 +80,8 @@ def compare_scores(scores: Scores, with_twin: set[int]) -> dict[str, Any]:
 
     Returns:
         plain values for a JSON file: both counts, and for each measure the two means, their
-        difference and its 95 % interval, or None where one side has less than two images.
+        difference and its 95 % bootstrap interval (10,000 resamples), or None where one side has
+        less than two images.
     """
     leaked = np.isin(scores.image_ids, list(with_twin))
     counts = {"with_twin": int(leaked.sum()), "without_twin": int((~leaked).sum())}
@@ -89,33 +90,20 @@ def compare_scores(scores: Scores, with_twin: set[int]) -> dict[str, Any]:
         result[measure] = None
         if min(counts.values()) >= 2:
             inside, outside = values[leaked], values[~leaked]
-            low, high = difference_interval(inside, outside)
+            # Percentile method; the two sides are other images and are resampled apart.
+            low, high = bootstrap(
+                (inside, outside),
+                lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
+                n_resamples=10_000,
+                batch=500,
+                method="percentile",
+                rng=np.random.default_rng(0),
+            ).confidence_interval
             result[measure] = {
                 "mean_with_twin": float(inside.mean()),
                 "mean_without_twin": float(outside.mean()),
                 "difference": float(inside.mean() - outside.mean()),
-                "difference_low": low,
-                "difference_high": high,
+                "difference_low": float(low),
+                "difference_high": float(high),
             }
     return result
-
-
-def difference_interval(
-    first: np.ndarray, second: np.ndarray, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval (percentile method) of the difference of two means.
-
-    Args:
-        first: shape (N,), N at least 2.
-        second: shape (M,), M at least 2, of other images: the two are resampled apart.
-        seed: of the 10,000 resamples.
-    """
-    result = bootstrap(
-        (first, second),
-        lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis),
-        n_resamples=10_000,
-        batch=500,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -1,7 +1,10 @@
-"""Finding images of converted data sets that are the same or show the same lesion."""
+"""Finding images of converted data sets that are the same or show the same lesion.
+
+What counts as the same lesion, and from which score on, is said in
+:mod:`lesion_d2.images.duplicates`, where the converter takes it from, too.
+"""
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -12,7 +15,7 @@ import numpy as np
 
 from lesion_d2.data.converted import SPLITS, LesionImage, read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.images.duplicates import Signature, find_pairs, signature
+from lesion_d2.images.duplicates import Signature, find_near_duplicates, signature
 from lesion_d2.parallel import map_in_processes
 
 # From the strongest on; a pair is of the first kind that fits.
@@ -29,8 +32,7 @@ class Place(NamedTuple):
         return f"{self.dataset}_{self.split}"
 
 
-@dataclass(frozen=True)
-class PlacedImage:
+class PlacedImage(NamedTuple):
     """An image and the split it is in."""
 
     place: Place
@@ -58,13 +60,12 @@ class Twins:
 
     @property
     def places(self) -> tuple[Place, Place]:
-        """The splits of the two images."""
+        """The splits of the two images; a leak is in two."""
         return self.first.place, self.second.place
 
 
-@dataclass(frozen=True)
-class _Traits:
-    """What is kept of an image: digests of its file and of its decoded pixels, its signature."""
+class _Traits(NamedTuple):
+    """Digests of an image's file and of its decoded pixels, and its signature."""
 
     file: bytes
     pixels: bytes
@@ -82,22 +83,22 @@ def read_images(folders: Sequence[Path]) -> list[PlacedImage]:
         LesionError: a split's COCO file is missing or broken, a data set holds no image, or two
             have the same name.
     """
-    names = [folder.absolute().name for folder in folders]
-    if len(set(names)) < len(names):
-        raise LesionError(
-            f"{folders[-1]}: is called {names[-1]} like the other data set, and the results tell "
-            "them apart by name; rename it, or give a link of another name"
-        )
-    images: list[PlacedImage] = []
-    for name, folder in zip(names, folders, strict=True):
-        before = len(images)
-        for split in SPLITS:
-            images += [
-                PlacedImage(Place(name, split), image) for image in read_split(folder, split)
-            ]
-        if len(images) == before:
+    images: dict[str, list[PlacedImage]] = {}
+    for folder in folders:
+        name = folder.absolute().name
+        if name in images:
+            raise LesionError(
+                f"{folder}: is called {name} like the other data set, and the results tell "
+                "them apart by name; rename it, or give a link of another name"
+            )
+        images[name] = [
+            PlacedImage(Place(name, split), image)
+            for split in SPLITS
+            for image in read_split(folder, split)
+        ]
+        if not images[name]:
             raise LesionError(f"{folder}: holds no image; convert it with tools/convert_isic.py")
-    return images
+    return [image for of_one in images.values() for image in of_one]
 
 
 def find_twins(images: Sequence[PlacedImage], workers: int) -> list[Twins]:
@@ -125,14 +126,10 @@ def find_twins(images: Sequence[PlacedImage], workers: int) -> list[Twins]:
 
     # One image stands for all of equal pixels: many copies would crowd out other neighbours. The
     # names sort by id, as in the converter: at the margin the pairs depend on that order.
-    signatures = {
-        f"{images[members[0]].image.isic_id} {members[0]}": traits[members[0]].signature
-        for members in equal.values()
-    }
-    print(f"comparing {len(signatures):,} different images", file=sys.stderr)
-    for pair in find_pairs(signatures):
-        sides = (int(name.rpartition(" ")[2]) for name in (pair.first, pair.second))
-        for i, j in product(*(equal[traits[side].pixels] for side in sides)):
+    names = {f"{images[same[0]].image.isic_id} {same[0]}": same for same in equal.values()}
+    signatures = {name: traits[same[0]].signature for name, same in names.items()}
+    for pair in find_near_duplicates(signatures):
+        for i, j in product(names[pair.first], names[pair.second]):
             found[min(i, j), max(i, j)] = ("near_duplicate", pair.hash_distance, pair.score)
     twins = [
         Twins(kind, images[i], images[j], distance, score)
@@ -142,16 +139,11 @@ def find_twins(images: Sequence[PlacedImage], workers: int) -> list[Twins]:
 
 
 def _read_all(images: list[LesionImage], workers: int) -> list[_Traits]:
-    traits, broken = [], []
-    for result in map_in_processes(_traits, images, workers, "reading", "image"):
-        if isinstance(result, _Traits):
-            traits.append(result)
-        else:
-            broken.append(result)
-    if broken:
+    results = list(map_in_processes(_traits, images, workers, "reading", "image"))
+    if broken := [result for result in results if isinstance(result, str)]:
         others = f"; {len(broken) - 1} other images are broken too" if len(broken) > 1 else ""
         raise LesionError(broken[0] + others)
-    return traits
+    return [result for result in results if isinstance(result, _Traits)]
 
 
 def _traits(image: LesionImage) -> _Traits | str:

@@ -1,0 +1,94 @@
+"""What the leak search found, counted and in words."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Any
+
+from tabulate import tabulate
+
+from lesion_d2.leaks.scores import MEASURES, training_split
+from lesion_d2.leaks.search import KINDS, Place, PlacedImage, Twins
+
+FORMAT = 1
+
+
+def with_twin(twins: Iterable[Twins], place: Place, training: Place) -> set[int]:
+    """Return the ids of the images of ``place`` that have a twin in the training split."""
+    return {
+        own.image.image_id
+        for pair in twins
+        for own, other in ((pair.first, pair.second), (pair.second, pair.first))
+        if (own.place, other.place) == (place, training)
+    }
+
+
+def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[str, Any]:
+    """Count the images, the pairs by kind, and the images with a twin in training.
+
+    Args:
+        images: of all splits; the first one's data set is that of the training.
+        twins: all pairs among them.
+
+    Returns:
+        the content of ``leaks.json``, but for the scores.
+    """
+    sizes = Counter(placed.place for placed in images)
+    kinds = Counter((pair.places, pair.kind) for pair in twins)
+    training = training_split(images)
+    affected = {
+        place: len(with_twin(twins, place, training)) for place in sizes if place != training
+    }
+    return {
+        "format": FORMAT,
+        "images": {str(place): size for place, size in sizes.items()},
+        "leaks": [
+            {"first": str(first), "second": str(second)}
+            | {kind: kinds[(first, second), kind] for kind in KINDS}
+            for first, second in combinations(sizes, 2)
+        ],
+        "inside_one_split": {
+            kind: sum(kinds[(place, place), kind] for place in sizes) for kind in KINDS
+        },
+        "training": str(training),
+        "with_twin_in_training": {
+            str(place): {
+                "images": sizes[place],
+                "with_twin": count,
+                "share": count / sizes[place],
+            }
+            for place, count in affected.items()
+        },
+    }
+
+
+def leaks_in_words(summary: dict[str, Any]) -> str:
+    """Return the content of ``leaks.json`` as a table and sentences."""
+    rows = [(f"{row['first']} - {row['second']}", row) for row in summary["leaks"]]
+    rows.append(("inside one split (no leak)", summary["inside_one_split"]))
+    cells = [[label, *(f"{row[kind]:,}" for kind in KINDS)] for label, row in rows]
+    heads = ["", *(kind.replace("_", " ") for kind in KINDS)]
+    align = ("left", *["right"] * len(KINDS))
+    lines = [tabulate(cells, heads, "plain", colalign=align, disable_numparse=True)]
+    lines += [
+        f"{place}: {row['with_twin']:,} of {row['images']:,} images ({row['share']:.1%}) have a "
+        f"twin in {summary['training']}"
+        for place, row in summary["with_twin_in_training"].items()
+    ]
+    scores = summary.get("scores", {})
+    measures = [name for name in MEASURES if name in scores]
+    for measure in measures:
+        says = "too few to compare"
+        if row := scores[measure]:
+            says = (
+                f"{row['mean_with_twin']:.4f} and {row['mean_without_twin']:.4f}, difference "
+                f"{row['difference']:+.4f} (95 % interval {row['difference_low']:+.4f} to "
+                f"{row['difference_high']:+.4f})"
+            )
+        lines.append(
+            f"{scores['dataset']}, mean {measure} of {scores['with_twin']:,} images with a twin "
+            f"and {scores['without_twin']:,} without: {says}"
+        )
+    if any(scores[name] for name in measures):
+        lines.append("such images differ in more than the twin: a difference alone proves no leak")
+    return "\n".join(lines)
