@@ -237,7 +237,8 @@ def test_two_data_sets_of_one_name_are_refused(clean_dataset, tmp_path):
     with pytest.raises(LesionError, match="is called clean like the other data set"):
         find_leaks(clean_dataset, other, output=tmp_path / "out")
     (tmp_path / "link").symlink_to(other)
-    assert find_leaks(clean_dataset, tmp_path / "link", output=tmp_path / "out", sheets=0).leaks == 2
+    found = find_leaks(clean_dataset, tmp_path / "link", output=tmp_path / "out", sheets=0)
+    assert found.leaks == 2
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from lesion_d2.convert.split import deal, fingerprint
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.data.manifest import Manifest, read_manifest
 from lesion_d2.errors import LesionError
-from lesion_d2.images.duplicates import find_near_duplicates
-from lesion_d2.images.duplicates import group_pairs
+from lesion_d2.images.duplicates import find_near_duplicates, group_pairs
 from lesion_d2.parallel import map_in_processes
 
 
