@@ -20,6 +20,7 @@ examples:
   tools/find_leaks.py --dataset datasets/isic2018_plain \\
       --eval output/plain/eval/isic2018_plain_test
 
+docs/notes/leaks.md has the method and results.
 exit status: 0 no leak, 2 leaks found, 1 error (such as an image that cannot be read)
 """
 
