@@ -4,10 +4,13 @@ import copy
 
 import pytest
 import torch
-from detectron2.layers import Conv2d
+from tiny import ROOT, train_run
 
+from lesion_d2.config.load import load_config
 from lesion_d2.data.loader import build_test_loader
-from lesion_d2.prediction.inference import computing_in, prepare_for_inference
+from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling.precision import computing_in
+from lesion_d2.prediction.inference import prepare_for_inference
 from lesion_d2.prediction.segmenter import Segmenter
 
 
@@ -47,5 +50,62 @@ def test_what_has_changed(straight_run):
     assert stem.weight.dtype == stem.bias.dtype == torch.bfloat16
     assert stem.weight.is_contiguous(memory_format=torch.channels_last)
     assert model.pixel_mean.dtype == torch.float32
-    if torch.backends.mkldnn.is_available():
-        assert not any(type(module) is Conv2d for module in model.modules())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["demo", "isic_mrcnn", "isic_unet_cpu"])
+def test_on_a_device_that_is_not_the_cpu(name, precision):
+    cfg = load_config(str(ROOT / "configs" / f"{name}.yaml"), ["MODEL.DEVICE", "cpu"])
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        model = build_network(cfg)
+    before = {name: type(module) for name, module in model.named_modules()}
+    prepare_for_inference(model, precision)
+    after = {name: type(module) for name, module in model.named_modules()}
+    assert after.items() <= before.items()  # norms leave, nothing comes in
+    tensors = [*model.parameters(), *model.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+NORMS = ("", "BN", "FrozenBN", "GN", "LN", "SyncBN", "nnSyncBN", "naiveSyncBN")
+FOLDED = ("BN", "FrozenBN", "SyncBN", "nnSyncBN", "naiveSyncBN")
+
+
+def normed_options(norm):
+    """A network with that norm wherever Detectron2 has one, as an option of the config."""
+    channels = 32  # what GN has groups
+    return (
+        *("MODEL.RESNETS.NORM", norm, "MODEL.FPN.NORM", norm),
+        *("MODEL.ROI_BOX_HEAD.NORM", norm, "MODEL.ROI_MASK_HEAD.NORM", norm),
+        *("MODEL.ROI_BOX_HEAD.NUM_CONV", 1, "MODEL.ROI_BOX_HEAD.CONV_DIM", channels),
+        *("MODEL.RESNETS.STEM_OUT_CHANNELS", channels, "MODEL.RESNETS.RES2_OUT_CHANNELS", channels),
+        *("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.WIDTH_PER_GROUP", channels),
+        *("MODEL.FPN.OUT_CHANNELS", channels, "MODEL.ROI_MASK_HEAD.CONV_DIM", channels),
+        *("SOLVER.ITERS_PER_EPOCH", 1, "SOLVER.STAGES", ((1, 0),), "SOLVER.BASE_LR", 1e-6),
+        *("MODEL.WEIGHTS", "", "SOLVER.WARMUP_ITERS", 0),
+    )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_each_norm_of_detectron2_trains_and_is_evaluated(norm, tiny_cfg, tmp_path):
+    cfg = tiny_cfg(tmp_path, *normed_options(norm))
+    if norm in ("", "FrozenBN"):  # random weights without a norm that adapts overflow
+        model = build_network(cfg).eval()
+        with torch.no_grad():
+            for parameter in model.backbone.parameters():
+                parameter *= 0.5
+    else:
+        model = train_run(cfg).trainer.model.eval()
+    after = copy.deepcopy(model)
+    prepare_for_inference(after, "float32")
+    norms = [module for name, module in after.named_modules() if name.endswith(".norm")]
+    assert bool(norms) == (bool(norm) and norm not in FOLDED)
+    batch = next(iter(build_test_loader(cfg, "tiny_test")))
+    with torch.no_grad():
+        images = model.preprocess_image(batch).tensor
+        for name, expected in model.backbone(images).items():
+            torch.testing.assert_close(after.backbone(images)[name], expected, atol=1e-3, rtol=1e-3)
+        for precision in ("float32", "bfloat16"):
+            prepare_for_inference(after, precision)
+            cfg.TEST.PRECISION = precision
+            assert Segmenter(cfg, after)(batch)[0]["lesion"].mask.any() in (True, False)

@@ -3,9 +3,13 @@
 from collections import Counter
 
 import pytest
+import torch
 from detectron2.utils import logger as d2_logger
+from tiny import run_python
+from torch import nn
 
 from lesion_d2.engine.trainer import LesionTrainer
+from lesion_d2.modeling import precision
 from lesion_d2.modeling.build import build_network
 from lesion_d2.prediction.segmenter import Segmenter
 
@@ -59,3 +63,72 @@ def test_a_processor_that_has_it_gives_no_warning(name, processor, tiny_cfg, tmp
     processor(name)
     build_segmenter(tiny_cfg(tmp_path, PRECISION, "bfloat16"))
     assert not [line for line in caplog.messages if "bfloat16" in line]
+
+
+# Predicts in both precisions, and trains a step in bfloat16 between.
+WORK = """
+import copy
+
+import torch
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from lesion_d2.config.load import load_config
+from lesion_d2.engine.trainer import BFloat16Trainer
+from lesion_d2.modeling.build import build_network
+from lesion_d2.prediction.inference import prepare_for_inference
+from lesion_d2.prediction.segmenter import Segmenter
+
+def predict(precision):
+    cfg.TEST.PRECISION = precision
+    segmenter = Segmenter(cfg, model).eval()
+    with torch.inference_mode():
+        (found,) = segmenter([{"image": image, "height": 64, "width": 96}])
+    print(found["lesion"].score)
+
+cfg = load_config("configs/demo.yaml", ["MODEL.DEVICE", "cpu"])
+torch.manual_seed(0)
+model = build_network(cfg)
+image = torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)
+predict("float32")
+predict("bfloat16")
+truth = Instances((64, 96), gt_classes=torch.tensor([0]))
+truth.gt_boxes = Boxes([[8.0, 8, 60, 50]])
+truth.gt_masks = BitMasks(torch.ones(1, 64, 96, dtype=torch.bool))
+pupil = copy.deepcopy(model).train()
+optimizer = torch.optim.SGD(pupil.parameters(), lr=0.1)
+trainer = BFloat16Trainer(pupil, [[{"image": image, "instances": truth}]], optimizer)
+trainer.iter = 0
+with EventStorage():
+    trainer.run_step()
+prepare_for_inference(model, "bfloat16")
+predict("bfloat16")
+"""
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "SSE41"])
+def test_older_processors_compute_in_bfloat16(instructions):
+    """oneDNN reads its limit once a process; torch itself always asks the processor."""
+    status, out, errors = run_python("-W", "ignore", "-c", WORK, ONEDNN_MAX_CPU_ISA=instructions)
+    assert status == 0, errors
+    exact, *fast = map(float, out.split())
+    assert fast == pytest.approx([exact, exact], abs=0.05)
+
+
+def test_where_onednn_refuses_torch_computes(monkeypatch):
+    """What a processor with bfloat16 instructions does when oneDNN is held to older ones."""
+
+    def refuse(module, inputs):
+        if torch.backends.mkldnn.enabled and inputs[0].dtype == torch.bfloat16:
+            raise RuntimeError("could not create a primitive descriptor for a convolution")
+
+    hook = nn.modules.module.register_module_forward_pre_hook(refuse)
+    precision._onednn_takes_bfloat16.cache_clear()
+    try:
+        with torch.backends.mkldnn.flags(enabled=True):
+            precision.settle_bfloat16("TEST.PRECISION float32")
+            assert not torch.backends.mkldnn.enabled
+            conv = nn.Conv2d(3, 3, 3).to(torch.bfloat16)
+            assert conv(torch.ones(1, 3, 5, 5, dtype=torch.bfloat16)).isfinite().all()
+    finally:
+        hook.remove()
+        precision._onednn_takes_bfloat16.cache_clear()

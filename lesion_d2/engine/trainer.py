@@ -24,7 +24,7 @@ from lesion_d2.engine.hooks import ProgressBar, SeedEachStep, ValidationLosses
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling.build import build_network
-from lesion_d2.modeling.precision import warn_of_slow_bfloat16
+from lesion_d2.modeling.precision import settle_bfloat16
 from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.segmenter import Segmenter
 
@@ -57,7 +57,7 @@ class LesionTrainer(DefaultTrainer):
         if cfg.SOLVER.AMP.ENABLED:
             loop = AMPTrainer if model.device.type == "cuda" else BFloat16Trainer
         if loop is BFloat16Trainer:
-            warn_of_slow_bfloat16("SOLVER.AMP.ENABLED False")
+            settle_bfloat16("SOLVER.AMP.ENABLED False")
         optimizer = self.build_optimizer(cfg, model)
         self._trainer = loop(model, self.build_train_loader(cfg), optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)

@@ -17,10 +17,10 @@ from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.evaluation.official import official_scores
 from lesion_d2.evaluation.statistics import FAILURE_IOU, mean_interval, paired_interval
 from lesion_d2.images.run_lengths import encode_mask
+from lesion_d2.modeling.precision import computing_in
 from lesion_d2.prediction.candidates import detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import feature_row
-from lesion_d2.prediction.inference import computing_in
 from lesion_d2.prediction.lesion import describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
 from lesion_d2.prediction.views import SYMMETRIES, build_views

@@ -1,19 +1,35 @@
-"""bfloat16 on processors that lack it."""
+"""What a device can compute in: asked here, never assumed elsewhere."""
 
 import logging
+from functools import cache
+from typing import Any
 
 import torch
 from detectron2.utils.logger import log_first_n
+from torch import nn
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def warn_of_slow_bfloat16(instead: str) -> None:
-    """Warn, once, where the CPU has no instructions for bfloat16 and computes it in software.
+def computing_in(precision: str, model: Any) -> torch.autocast:
+    """Return a context in which a model computes in a precision of :data:`PRECISIONS`.
+
+    Weights that are not of this precision are converted once in a context.
+    """
+    dtype = PRECISIONS[precision]
+    return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
+
+
+def settle_bfloat16(instead: str) -> None:
+    """See to it that this CPU computes in bfloat16, and warn, once, where it does so in software.
 
     The config is not changed: its figures must not depend on the machine.
 
     Args:
         instead: config key and value that avoid bfloat16.
     """
+    if not _onednn_takes_bfloat16():
+        torch.backends.mkldnn.set_flags(False)  # torch's own loops take it anywhere
     capabilities = torch.cpu.get_capabilities()
     if not any("bf16" in name and has for name, has in capabilities.items()):
         log_first_n(
@@ -22,3 +38,17 @@ def warn_of_slow_bfloat16(instead: str) -> None:
             f"{instead} is several times as fast here",
             key="message",
         )
+
+
+@cache
+def _onednn_takes_bfloat16() -> bool:
+    """Try it: torch asks the processor, but oneDNN may be held to older instructions."""
+    layers = nn.Sequential(
+        nn.Conv2d(16, 16, 3), nn.ConvTranspose2d(16, 16, 2, 2), nn.Linear(16, 16)
+    )
+    try:
+        with torch.no_grad():
+            layers.to(torch.bfloat16)(torch.zeros(1, 16, 10, 10, dtype=torch.bfloat16))
+    except RuntimeError:
+        return False
+    return True

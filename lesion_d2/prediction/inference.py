@@ -6,50 +6,50 @@ from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from lesion_d2.prediction.onednn import pack_convolutions
+from lesion_d2.modeling.precision import PRECISIONS
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
+# Norms that are one factor and one offset for each channel when a model is evaluated.
+_FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 _COMPUTED_IN_PRECISION = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def computing_in(precision: str, model: GeneralizedRCNN) -> torch.autocast:
-    """Return a context in which a model computes in a precision of :data:`PRECISIONS`.
-
-    Weights that are not of this precision are converted once in a context.
-    """
-    dtype = PRECISIONS[precision]
-    return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
-
-
 def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
-    """Change a model so that it finds the same in less time.
+    """Change a model so that it finds the same in less time, on any device.
 
-    Norms, fixed now, become part of the convolutions before them. The weights are laid out and
-    stored as :func:`computing_in` needs them, which it would else see to for each image. On a CPU
-    they are packed for oneDNN (:mod:`lesion_d2.prediction.onednn`).
+    Norms that are fixed now become part of the convolutions before them. The weights are laid out
+    and stored as :func:`lesion_d2.modeling.precision.computing_in` needs them, which it would else
+    see to for each image.
 
     Args:
         model: in evaluation mode from here on.
-        precision: key of :data:`PRECISIONS`.
+        precision: key of :data:`~lesion_d2.modeling.precision.PRECISIONS`.
     """
     model.eval()
+    fold_norms(model)
     for module in model.modules():
-        if isinstance(module, Conv2d) and isinstance(module.norm, _NORMS):
-            norm = module.norm
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            module.weight, module.bias = fuse_conv_bn_weights(
-                module.weight,
-                module.bias,
-                norm.running_mean,
-                norm.running_var,
-                norm.eps,
-                norm.weight,
-                norm.bias,
-            )
-            module.norm = None
         if isinstance(module, _COMPUTED_IN_PRECISION):
             module.to(PRECISIONS[precision])
     model.to(memory_format=torch.channels_last)
-    pack_convolutions(model)
+
+
+def fold_norms(model: nn.Module) -> None:
+    """Make norms that are fixed in evaluation part of the convolutions before them."""
+    for module in model.modules():
+        if isinstance(module, Conv2d) and _fold(module, module.norm):
+            module.norm = None
+
+
+def _fold(conv: nn.Conv2d, norm: nn.Module | None) -> bool:
+    """Let a convolution do what the norm after it does; whether it can."""
+    if not isinstance(norm, _FIXED_NORMS) or norm.running_mean is None or norm.running_var is None:
+        return False
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+    return True

@@ -14,12 +14,12 @@ from torch.nn.functional import interpolate
 
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling.build import build_network
-from lesion_d2.modeling.precision import warn_of_slow_bfloat16
+from lesion_d2.modeling.precision import PRECISIONS, computing_in, settle_bfloat16
 from lesion_d2.modeling.weights import load_trained
 from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
 from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
-from lesion_d2.prediction.inference import PRECISIONS, computing_in, prepare_for_inference
+from lesion_d2.prediction.inference import prepare_for_inference
 from lesion_d2.prediction.lesion import Lesion, describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
 from lesion_d2.prediction.views import build_views
@@ -69,7 +69,7 @@ class Segmenter(nn.Module):
                 + ", ".join(PRECISIONS)
             )
         if cfg.TEST.PRECISION == "bfloat16" and model.device.type == "cpu":
-            warn_of_slow_bfloat16("TEST.PRECISION float32")
+            settle_bfloat16("TEST.PRECISION float32")
         self.model = model
         self._precision = cfg.TEST.PRECISION
         self.confidence = confidence
