@@ -9,8 +9,9 @@ DEMO := output/demo
 
 help:
 	@echo "make install     create $(VENV) with all pinned packages (PYTHON=python3.11 chooses one)"
-	@echo "make demo        the whole experiment on synthetic images, in minutes"
-	@echo "make test        format, lint, types and tests"
+	@echo "make demo        run the whole experiment on synthetic images, in minutes"
+	@echo "make test        run lint, then all tests"
+	@echo "make lint        check style, format and types, as the pre-commit hooks do"
 	@echo "make clean-demo  remove what the demo made"
 
 install: $(VENV)/.installed
@@ -27,12 +28,17 @@ $(VENV)/.installed: requirements.lock requirements-detectron2.lock setup.py
 	touch $@
 
 demo: install
+	@echo "Step 1 of 5: draw 400 synthetic photographs and their masks, laid out as the ISIC archives."
 	$(RUN) tools/make_synthetic.py --output $(DEMO)/archive --count 400
+	@echo "Step 2 of 5: check each pair, make large images smaller, split into train, val and test."
 	$(RUN) tools/convert_isic.py --output datasets/demo --overwrite \
 	    --images $(DEMO)/archive/ISIC2018_Task1-2_Training_Input \
 	    --masks $(DEMO)/archive/ISIC2018_Task1_Training_GroundTruth
+	@echo "Step 3 of 5: train a small Mask R-CNN in two stages, 5 epochs; a second call continues it."
 	$(RUN) tools/train_net.py --config-file configs/demo.yaml --resume
+	@echo "Step 4 of 5: draw the data, the augmentations and the losses."
 	$(RUN) tools/plot.py all --run $(DEMO) --dataset datasets/demo
+	@echo "Step 5 of 5: outline the test images with the best model, score them, write the report."
 	$(RUN) tools/eval.py --eval-only --config-file configs/demo.yaml \
 	    MODEL.WEIGHTS $(DEMO)/model_best.pth
 
