@@ -15,6 +15,7 @@ setup(
     # Detectron2 itself is not on the package index under its name: see docs/install.md.
     install_requires=[
         "contourpy",
+        "filelock",
         "imagehash>=4.3",
         "jinja2>=3",
         "kornia-rs>=0.2",

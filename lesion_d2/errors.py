@@ -2,10 +2,13 @@
 
 import errno
 import logging
+import multiprocessing
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 
 class LesionError(Exception):
@@ -18,8 +21,9 @@ class LesionError(Exception):
 # What comes before the message of one in the text of a traceback.
 TRACEBACK_MARK = f"{LesionError.__module__}.{LesionError.__qualname__}: "
 
-# What a full or write-protected disk answers.
-_UNWRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+# What a full or write-protected disk answers: no other file could be written, either.
+UNWRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
+_BAD_FOLDER = {errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EXDEV}
 
 
 def quiet_libraries() -> None:
@@ -33,10 +37,12 @@ def run_tool(main: Callable[[], int | None]) -> None:
     """Run a command-line tool and exit with its status.
 
     A :class:`LesionError`, and a folder that cannot be written to, become one line on standard
-    error and exit status 1; an interrupt becomes exit status 130, a reader that left (``| head``)
-    141. Anything else is a defect of ours and keeps its traceback.
+    error and exit status 1; an interrupt becomes exit status 130, SIGTERM 143, a reader that left
+    (``| head``) 141. Anything else is a defect of ours and keeps its traceback. Processes that the
+    tool started end with it.
     """
     quiet_libraries()
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         status = main() or 0
         sys.stdout.flush()
@@ -50,14 +56,29 @@ def run_tool(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        if error.errno not in UNWRITABLE | _BAD_FOLDER:
             raise
         print(
             f"error: {error.filename}: {error.strerror}; make room or choose another folder",
             file=sys.stderr,
         )
         status = 1
+    except _Terminated:
+        print("terminated", file=sys.stderr)
+        status = 143
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for process in multiprocessing.active_children():
+            process.terminate()
     sys.exit(status)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, answered as an interrupt is: what is being done is finished or undone."""
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise _Terminated

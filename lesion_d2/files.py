@@ -1,38 +1,160 @@
-"""Files: written whole or not at all, read with an error that says what to do, hashed."""
+"""Files: written whole or not at all, locked, named in tables, read with an error that helps."""
 
+import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from lesion_d2.errors import LesionError
+
+_TEMPORARY = ".lesion_d2-{}.tmp"
+_NO_TEXT = re.compile(rb"[\x00-\x1f\x7f\\]")  # control characters, and what begins an escape
+_ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
     r"""Open a temporary file beside ``path`` and rename it to ``path`` when the block succeeds.
 
+    What killed processes left in the folder is removed on the way.
+
     Args:
         path: the file to write; its folder is created when missing.
         mode: ``"w"`` (UTF-8, ``\n`` line ends) or ``"wb"``.
         kwargs: passed on to :func:`open`.
 
-    If the block raises, the temporary file is removed and ``path`` stays as it was.
+    If the block raises, the temporary file is removed and ``path`` stays as it was. An
+    :class:`OSError` of the writing names ``path``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     if "b" not in mode:
         kwargs = {"encoding": "utf-8", "newline": "\n", **kwargs}
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_temporaries(path.parent)
+        stream = _open_temporary(path.parent, mode, **kwargs)
+        temporary = Path(stream.name)
+        try:
+            with stream:
+                yield stream
+                stream.flush()
+                temporary.replace(path)  # before it is unlocked, which makes it free to be cleared
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in an :class:`OSError` that names no file, as that of a full disk."""
     try:
-        with open(temporary, mode, **kwargs) as stream:
-            yield stream
-        temporary.replace(path)
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _open_temporary(folder: Path, mode: str, **kwargs: Any) -> IO[Any]:
+    """Create a file of a short name of its own, locked for as long as it is open."""
+    while True:
+        name = folder / _TEMPORARY.format(secrets.token_hex(8))
+        stream = open(name, mode.replace("w", "x"), **kwargs)  # noqa: SIM115 the caller closes it
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return stream
+        stream.close()  # cleared before it was locked
+
+
+@cache  # once a process: later ones are of living processes, or of this one
+def _clear_temporaries(folder: Path) -> None:
+    """Remove the temporary files in a folder that no living process holds a lock on."""
+    for path in folder.glob(_TEMPORARY.format("*")):
+        with suppress(OSError), open(path) as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+@contextmanager
+def alone(path: Path, timeout: float = 0) -> Iterator[None]:
+    """Let no other process into such a block for ``path`` at the same time.
+
+    The lock is the file ``.<name>.lock`` beside ``path``. It ends with this process, however that
+    ends.
+
+    Args:
+        path: what the block writes.
+        timeout: seconds to wait for another process.
+
+    Raises:
+        LesionError: if another process is in there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise LesionError(
+            f"{path}: another process is writing it; wait until it has ended, or choose another "
+            "folder"
+        ) from error
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def escape_name(name: str | Path) -> str:
+    r"""Return a file name as text that any table can hold: UTF-8, in one line.
+
+    Bytes that are not UTF-8, control characters and backslashes become ``\xNN``, such as
+    ``caf\xe9.jpg``. :func:`unescape_name` undoes it.
+    """
+    data = _NO_TEXT.sub(lambda match: b"\\x%02x" % ord(match[0]), os.fsencode(name))
+    return data.decode("utf-8", "backslashreplace")
+
+
+def unescape_name(text: str) -> str:
+    """Undo :func:`escape_name`."""
+    data = _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
+    return os.fsdecode(data)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """Yield what is under ``folder`` and is no folder, in an order of the names alone.
+
+    Links to folders are followed; a folder that is there twice, or inside itself, is visited once.
+
+    Raises:
+        LesionError: if a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise LesionError(
+            f"{error.filename}: cannot be read as a folder ({error.strerror}); give a folder that "
+            "can be"
+        ) from error
+
+    visited = set()
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
+        for name in sorted(names):
+            yield Path(parent, name)
 
 
 def read_json(path: Path, remedy: str) -> Any:

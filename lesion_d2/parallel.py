@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -45,6 +46,8 @@ def map_in_processes(
     Raises:
         LesionError: if a process was killed.
     """
+    if not items:
+        return
     workers = min(workers, len(items))
     if workers <= 1:
         yield from progress_bar(map(function, items), desc, len(items), unit=unit)
@@ -67,3 +70,12 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
     # The parent answers an interrupt for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent does: one that was killed tells its workers nothing."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)

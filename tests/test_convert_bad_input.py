@@ -1,5 +1,6 @@
 """Every row of the table of unusual inputs in datasets/README.md."""
 
+import os
 import re
 import shutil
 import zlib
@@ -280,6 +281,24 @@ def test_non_ascii_paths(tmp_path):
     for image, _ in all_records(archive.output).values():
         data = np.fromfile(archive.output / image["file_name"], np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape[:2] == (image["height"], image["width"])
+
+
+def test_a_name_that_is_no_text_costs_nothing_else(tmp_path):
+    archive = add_good_pairs(Archive(tmp_path))
+    Path(os.fsdecode(bytes(archive.images) + b"/caf\xe9\n.txt")).write_text("note")
+    assert convert(archive.options()).exit_code == 0
+    (row,) = audit_rows(archive.output)
+    assert (row["file"], row["reason"]) == ("caf\\xe9\\x0a.txt", "not_isic_name")
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    archive = Archive(tmp_path).add(1)
+    elsewhere = Archive(tmp_path / "elsewhere").add(2)
+    (archive.images / "more").symlink_to(elsewhere.images)
+    (archive.masks / "more").symlink_to(elsewhere.masks)
+    (archive.images / "again").symlink_to(archive.images)
+    assert convert(archive.options()).rows == []
+    assert all_records(archive.output).keys() == {"ISIC_0000001", "ISIC_0000002"}
 
 
 def test_lesion_that_vanishes_is_excluded(tmp_path):

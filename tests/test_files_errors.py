@@ -1,13 +1,46 @@
-"""Atomic files and one-line errors."""
+"""Atomic files, locks, names in tables, one-line errors, and how tools end."""
 
+import csv
 import errno
+import io
+import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lesion_d2.errors import LesionError, run_tool
-from lesion_d2.files import atomic_write
+from lesion_d2.files import alone, atomic_write, escape_name, unescape_name, walk_files
+
+ROOT = Path(__file__).parents[1]
+NAMES = st.binary(min_size=1, max_size=60).filter(lambda name: not {0, 47} & {*name})
+
+
+def start(program):
+    """Start a Python process and wait until it has printed a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    process.stdout.readline()
+    return process
+
+
+def wait_for(condition):
+    """Wait for something that happens soon, in a process that may have to wait for its turn."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_text_file_is_utf8_with_plain_line_ends(tmp_path):
@@ -40,6 +73,154 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, before, interruption):
     with pytest.raises(interruption):
         write()
     assert [p.read_text() for p in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def write_and_wait(path):
+    return start(
+        "import time; from lesion_d2.files import atomic_write\n"
+        f"with atomic_write({str(path)!r}) as stream:\n"
+        "    stream.write('half'); stream.flush(); print(flush=True); time.sleep(600)"
+    )
+
+
+def test_temporaries_of_killed_processes_are_cleared_and_those_of_living_ones_stay(tmp_path):
+    (tmp_path / "mine.tmp").write_text("mine")
+    living, dead = write_and_wait(tmp_path / "a"), write_and_wait(tmp_path / "b")
+    assert len(list(tmp_path.glob(".lesion_d2-*.tmp"))) == 2
+    dead.kill()
+    dead.communicate()
+    write_once = "from lesion_d2.files import atomic_write\nwith atomic_write('c'): pass"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", write_once], cwd=tmp_path, env=environment, check=True)
+    assert len(list(tmp_path.glob(".lesion_d2-*.tmp"))) == 1
+    living.kill()
+    living.communicate()
+    subprocess.run([sys.executable, "-c", write_once], cwd=tmp_path, env=environment, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"c", "mine.tmp"}
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\u0436" * 127, "\u76ae" * 85])
+def test_any_name_that_the_disk_takes_can_be_written(name, tmp_path):
+    with atomic_write(tmp_path / name) as stream:
+        stream.write("whole")
+    assert (tmp_path / name).read_text() == "whole"
+
+
+def test_the_file_has_the_permissions_of_any_other(tmp_path):
+    with atomic_write(tmp_path / "a"):
+        pass
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_names_the_file(tmp_path, capsys):
+    def write():
+        with atomic_write(tmp_path / "table.csv", buffering=1) as stream:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), stream.fileno())
+            stream.write("a\n" * 10_000)
+
+    with pytest.raises(SystemExit):
+        run_tool(write)
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'table.csv'}: No space left")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_refuses_others_and_ends_with_its_process(tmp_path):
+    path = tmp_path / "out"
+    holder = start(
+        "import time; from pathlib import Path; from lesion_d2.files import alone\n"
+        f"with alone(Path({str(path)!r})): print(flush=True); time.sleep(600)"
+    )
+    with pytest.raises(LesionError, match="out: another process"), alone(path):
+        pass
+    holder.kill()
+    holder.communicate()
+    with alone(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(NAMES)
+@example(b"caf\xe9\\xe9\n.jpg")
+def test_names_of_any_bytes_are_one_line_of_utf8_and_come_back(data):
+    name = os.fsdecode(data)
+    text = escape_name(name)
+    assert unescape_name(text) == name
+    stream = io.StringIO()
+    csv.writer(stream).writerow([text])
+    (row,) = csv.reader(io.StringIO(stream.getvalue().encode().decode()))
+    assert row == [text]
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", ["ISIC_0000000.jpg", "L\u00e4sion 12, \u76ae.JPG", "a/b'c\"d.png"])
+def test_text_stays_as_it_is(name):
+    assert escape_name(name) == name
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "a" / "deep" / "x").touch()
+    (tmp_path / "a" / "deep" / "loop").symlink_to(tmp_path / "a")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "y").touch()
+    (tmp_path / "a" / "link").symlink_to(outside)
+    found = [str(path.relative_to(tmp_path / "a")) for path in walk_files(tmp_path / "a")]
+    assert found == ["deep/x", "link/y"]
+
+
+def test_sigterm_undoes_as_an_interrupt_does(tmp_path):
+    process = start(
+        "import time; from lesion_d2.errors import run_tool\n"
+        "from lesion_d2.files import atomic_write\n"
+        "def main():\n"
+        f"    with atomic_write({str(tmp_path / 'a')!r}): print(flush=True); time.sleep(600)\n"
+        "run_tool(main)"
+    )
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (143, "terminated\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_their_parent(kind, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys, time\n"
+        "from lesion_d2.errors import run_tool\n"
+        "from lesion_d2.parallel import map_in_processes\n"
+        "def work(seconds):\n"
+        "    open(f'{sys.argv[1]}/{os.getpid()}', 'x').close()\n"
+        "    time.sleep(seconds)\n"
+        "def main():\n"
+        "    for _ in map_in_processes(work, [0.5] * 8, 2, 'working', 'item'): pass\n"
+        "if __name__ == '__main__': run_tool(main)\n"
+    )
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, program, folder],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    wait_for(lambda: any(folder.iterdir()))
+    process.send_signal(kind)
+    assert process.wait(60) == (143 if kind == signal.SIGTERM else -kind)
+
+    def gone():
+        for path in folder.iterdir():
+            with suppress(ProcessLookupError):
+                os.kill(int(path.name), 0)
+                state = Path(f"/proc/{path.name}/stat")
+                return state.exists() and ") Z " in state.read_text()
+        return True
+
+    wait_for(gone)
 
 
 def fail(error):

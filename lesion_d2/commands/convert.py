@@ -1,12 +1,13 @@
 """The whole conversion: from folders of the archives to a data set folder."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from lesion_d2.convert.audit import AuditRow, write_audit
-from lesion_d2.convert.output import check_output, output_folder, write_coco
+from lesion_d2.convert.output import AUDIT, output_folder, write_coco
 from lesion_d2.convert.pair import PairSettings, Record, Resize, convert_pair
 from lesion_d2.convert.pairs import Pair, find_pairs
 from lesion_d2.convert.split import deal, fingerprint
@@ -108,7 +109,7 @@ def convert(options: ConvertOptions) -> Summary:
         pairs = _keep_known(pairs, given, rows)
     _check_strict(options, rows)
 
-    with output_folder(options.output) as folder:
+    with output_folder(options.output, options.overwrite) as folder:
         settings = PairSettings(
             images=folder / "images",
             prescale=Fraction(str(options.prescale)),
@@ -125,8 +126,7 @@ def convert(options: ConvertOptions) -> Summary:
                 records[outcome.record.isic_id] = outcome.record
         _check_strict(options, rows)
         if not records:
-            searched = ", ".join(str(path) for pair in options.folders.values() for path in pair)
-            raise LesionError(f"{searched}: no usable pair of image and mask; check the folders")
+            raise _no_pair(options, rows)
 
         groups = _find_groups(records, given, rows) if settings.signatures else []
         manifest = _split(options, records, groups, given, manifest)
@@ -139,7 +139,7 @@ def convert(options: ConvertOptions) -> Summary:
             }
             write_coco(folder / f"{split}.json", [records[isic_id] for isic_id in ids], info)
         manifest.write(folder / "split.json")
-        write_audit(folder / "audit.csv", rows)
+        write_audit(folder / AUDIT, rows)
     sizes = {split: len(ids) for split, ids in manifest.splits.items()}
     return Summary(options.output, sizes, len(manifest.groups), sorted(rows))
 
@@ -163,7 +163,6 @@ def _check(options: ConvertOptions) -> None:
                     f"{options.output}: lies inside an input folder, or holds one; "
                     "give an output folder apart from them"
                 )
-    check_output(options.output, options.overwrite)
 
 
 def _collect(
@@ -216,6 +215,23 @@ def _check_strict(options: ConvertOptions, rows: list[AuditRow]) -> None:
         raise LesionError(
             f"{len(bad)} files cannot be used ({first}); mend them, or convert without --strict"
         )
+
+
+def _no_pair(options: ConvertOptions, rows: list[AuditRow]) -> LesionError:
+    """Return the error that says why; keep the audit, unless an earlier data set is there."""
+    searched = ", ".join(str(path) for pair in options.folders.values() for path in pair)
+    counts = Counter(row.reason for row in rows)
+    first = {row.reason: row.file or row.isic_id for row in sorted(rows, reverse=True)}
+    reasons = ", ".join(f"{n} {reason} ({first[reason]})" for reason, n in counts.most_common())
+    audit = options.output / AUDIT
+    see = ""
+    if rows and not (options.output / "split.json").exists():
+        write_audit(audit, rows)
+        see = f"; see {audit}"
+    return LesionError(
+        f"{searched}: no usable pair of image and mask: {reasons or 'no file'}{see}; check the "
+        "folders"
+    )
 
 
 def _find_groups(

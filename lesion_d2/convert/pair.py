@@ -1,7 +1,6 @@
 """One pair of image and mask to one record: what a worker process does."""
 
 import hashlib
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from lesion_d2.convert.annotation import annotation, image_number
 from lesion_d2.convert.audit import AuditRow, ExcludedError, FileNotes
 from lesion_d2.convert.pairs import Pair
+from lesion_d2.files import naming
 from lesion_d2.images.duplicates import Signature, signature
 from lesion_d2.images.masks import read_lesion
 from lesion_d2.images.reading import (
@@ -177,10 +177,10 @@ def _place_image(
 
     if stays:
         name = pair.isic_id + pair.image.path.suffix.lower()
-        _link(pair.image.path.resolve(), folder / name)
+        _link(pair.image.path.resolve(), folder / name, data)
     else:
         name = f"{pair.isic_id}.jpg"
-        (folder / name).write_bytes(encode_jpeg(pixels))
+        _write_new(folder / name, encode_jpeg(pixels))
     return name, pixels
 
 
@@ -189,7 +189,7 @@ def _preview_scale(header: Header) -> Fraction:
     return Fraction(1, max((k for k in (2, 4, 8) if shortest >= k * _PREVIEW_SIDE), default=1))
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path, data: bytes) -> None:
     """Let ``target`` show ``source``: as a hard link, else a symbolic link, else a copy."""
     with suppress(OSError):  # another file system, or a file of somebody else
         target.hardlink_to(source)
@@ -197,7 +197,13 @@ def _link(source: Path, target: Path) -> None:
     with suppress(OSError):  # a file system without links
         target.symlink_to(source)
         return
-    shutil.copyfile(source, target)
+    _write_new(target, data)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there: one that is may be a link to an original."""
+    with naming(path), open(path, "xb") as stream:
+        stream.write(data)
 
 
 def _sha256(data: bytes) -> str:

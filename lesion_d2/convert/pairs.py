@@ -1,14 +1,12 @@
 """Finding the pairs of image and mask in the folders of an archive."""
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lesion_d2.convert.audit import AuditRow
-from lesion_d2.errors import LesionError
+from lesion_d2.files import escape_name, walk_files
 
 _IMAGE_NAME = re.compile(r"(ISIC_[0-9]{7})\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _MASK_NAME = re.compile(r"(ISIC_[0-9]{7})_segmentation\.png", re.IGNORECASE)
@@ -21,7 +19,7 @@ class SourceFile:
 
     Attributes:
         path: where it is.
-        name: path relative to the input folder, with ``/``; the same on every machine.
+        name: path relative to the input folder, as :func:`escape_name` writes it.
     """
 
     path: Path
@@ -38,7 +36,7 @@ class Pair:
 
 
 def find_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[AuditRow]]:
-    """Pair the files of two folders, searched recursively, by the id in their names.
+    """Pair the files of two folders, searched with all below them, by the id in their names.
 
     Both folders may be the same one: a mask among the images (or the other way round) is skipped.
 
@@ -81,26 +79,10 @@ def _by_id(
     """Return the files whose name matches ``wanted`` by id, and a row for each unknown file."""
     found: dict[str, list[SourceFile]] = defaultdict(list)
     rows = []
-    for file in _files(folder):
-        base = file.path.name
-        if match := wanted.fullmatch(base):
-            found[match[1].upper()].append(file)
-        elif not skipped.fullmatch(base) and base.lower() not in _ARCHIVE_TEXTS:
-            rows.append(AuditRow("", file.name, "not_isic_name", "ignored"))
+    for path in walk_files(folder):
+        name = escape_name(path.relative_to(folder))
+        if match := wanted.fullmatch(path.name):
+            found[match[1].upper()].append(SourceFile(path, name))
+        elif not skipped.fullmatch(path.name) and path.name.lower() not in _ARCHIVE_TEXTS:
+            rows.append(AuditRow("", name, "not_isic_name", "ignored"))
     return found, rows
-
-
-def _files(folder: Path) -> Iterator[SourceFile]:
-    """Yield every file under ``folder`` in an order that does not depend on the file system."""
-
-    def fail(error: OSError) -> None:
-        raise LesionError(
-            f"{error.filename}: cannot be read as a folder ({error.strerror}); "
-            "give the folder that holds the files of the archive"
-        ) from error
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            yield SourceFile(path, path.relative_to(folder).as_posix())
