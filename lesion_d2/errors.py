@@ -23,7 +23,7 @@ TRACEBACK_MARK = f"{LesionError.__module__}.{LesionError.__qualname__}: "
 
 # What a full or write-protected disk answers: no other file could be written, either.
 UNWRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
-_BAD_FOLDER = {errno.EBUSY, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EXDEV}
+_BAD_FOLDER = {errno.EBUSY, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EXDEV}
 
 
 def quiet_libraries() -> None:

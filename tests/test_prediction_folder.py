@@ -7,13 +7,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from convert_archive import folder_bytes
 from PIL import Image
 from tiny import ROOT, load_tool, run_python
 
 import lesion_d2
-from lesion_d2.commands.predict import predict_files, remove_predictions
+from lesion_d2.commands.predict import predict_files
 from lesion_d2.errors import LesionError
 from lesion_d2.images.inputs import find_images, load_image
+from lesion_d2.results.predictions import PredictionFolder
 
 
 def rows(folder):
@@ -24,13 +26,13 @@ def rows(folder):
 def test_a_folder(predictor, photographs, tmp_path):
     files = find_images([str(photographs)])
     output = tmp_path / "out"
-    assert predict_files(predictor, files, output) == []
+    assert predict_files(predictor, files, PredictionFolder(output)) == []
     table = rows(output)
-    assert [row["file"] for row in table] == [str(file) for file in files]
+    assert [row["file"] for row in table] == [str(file.path) for file in files]
     for file, row in zip(files, table, strict=True):
-        image = cv2.imread(str(file))
+        image = cv2.imread(str(file.path))
         (lesion,) = predictor([image], channels="BGR")
-        mask_file = output / "masks" / f"{file.stem}_segmentation.png"
+        mask_file = output / "masks" / f"{file.name}_segmentation.png"
         assert output / row["mask"] == mask_file
         with Image.open(mask_file) as mask:
             assert mask.mode == "L"
@@ -40,7 +42,7 @@ def test_a_folder(predictor, photographs, tmp_path):
         assert tuple(int(row[key]) for key in ("x0", "y0", "x1", "y1")) == lesion.box
         assert float(row["score"]) == pytest.approx(lesion.score, abs=1e-4)
         assert float(row["estimated_iou"]) == pytest.approx(lesion.estimated_iou, abs=1e-4)
-        overlay = cv2.imread(str(output / "overlays" / f"{file.stem}.jpg"))
+        overlay = cv2.imread(str(output / "overlays" / f"{file.name}.jpg"))
         assert overlay.shape == image.shape
 
 
@@ -49,18 +51,19 @@ def test_any_number_of_workers_gives_the_same(predictor, photographs, tmp_path):
     files = find_images([str(photographs)])
     threads = torch.get_num_threads()
     for workers in (1, 3):
-        failed = predict_files(predictor, files, tmp_path / str(workers), workers=workers)
+        failed = predict_files(
+            predictor, files, PredictionFolder(tmp_path / str(workers)), workers=workers
+        )
         assert [file.name for file, _ in failed] == ["broken.jpg"]
     assert torch.get_num_threads() == threads
     one, three = ([row | {"seconds": ""} for row in rows(tmp_path / n)] for n in ("1", "3"))
     assert one == three
-    for mask in (tmp_path / "1" / "masks").iterdir():
-        assert (tmp_path / "3" / "masks" / mask.name).read_bytes() == mask.read_bytes()
+    assert folder_bytes(tmp_path / "1" / "masks") == folder_bytes(tmp_path / "3" / "masks")
 
 
 def test_no_worker(predictor, tmp_path):
     with pytest.raises(LesionError, match="--workers: 0"):
-        predict_files(predictor, [], tmp_path / "out", workers=0)
+        predict_files(predictor, [], PredictionFolder(tmp_path / "out"), workers=0)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -79,7 +82,7 @@ def test_a_large_photograph_is_read_smaller(orientation, predictor, tmp_path):
     small = cv2.resize(whole, pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(pixels.astype(int) - small).mean() < 2
 
-    predict_files(predictor, [tmp_path / "large.jpg"], tmp_path / "out")
+    predict_files(predictor, find_images([str(tmp_path)]), PredictionFolder(tmp_path / "out"))
     (row,) = rows(tmp_path / "out")
     assert (int(row["height"]), int(row["width"])) == size
     mask = cv2.imread(str(tmp_path / "out" / row["mask"]), cv2.IMREAD_UNCHANGED)
@@ -93,18 +96,18 @@ def test_a_large_photograph_is_read_smaller(orientation, predictor, tmp_path):
 def test_a_stopped_run_continues(predictor, photographs, tmp_path):
     files = find_images([str(photographs)])
     straight, output = tmp_path / "straight", tmp_path / "out"
-    predict_files(predictor, files, straight, overlays=False)
-    predict_files(predictor, files[:3], output, overlays=False)
-    first = output / "masks" / f"{files[0].stem}_segmentation.png"
+    predict_files(predictor, files, PredictionFolder(straight), overlays=False)
+    predict_files(predictor, files[:3], PredictionFolder(output), overlays=False)
+    first = output / "masks" / f"{files[0].name}_segmentation.png"
     before = first.stat().st_mtime_ns
-    (output / "masks" / f"{files[1].stem}_segmentation.png").unlink()  # its row is worth nothing
+    (output / "masks" / f"{files[1].name}_segmentation.png").unlink()  # its row is worth nothing
     with open(output / "predictions.csv", "a") as stream:
-        stream.write(f"{files[3]},masks/")  # torn by a kill
+        stream.write(f"{files[3].path},masks/")  # torn by a kill
 
-    predict_files(predictor, files, output, overlays=False)
+    predict_files(predictor, files, PredictionFolder(output), overlays=False)
     assert first.stat().st_mtime_ns == before
     for file in files:
-        name = f"masks/{file.stem}_segmentation.png"
+        name = f"masks/{file.name}_segmentation.png"
         assert (output / name).read_bytes() == (straight / name).read_bytes()
 
     def stable(folder):
@@ -121,18 +124,19 @@ def test_shards_share_the_files_without_overlap_or_loss(count, predictor, photog
     (photographs / "broken.jpg").write_bytes(b"")
     files = find_images([str(photographs)])
     whole, output = tmp_path / "whole", tmp_path / "out"
-    predict_files(predictor, files, whole, overlays=False)
+    predict_files(predictor, files, PredictionFolder(whole), overlays=False)
     failed = []
     for number in range(1, count + 1):
-        failed += predict_files(predictor, files, output, overlays=False, shard=(number, count))
+        failed += predict_files(
+            predictor, files, PredictionFolder(output, (number, count)), overlays=False
+        )
     assert [file.name for file, _ in failed] == ["broken.jpg"]
     tables = sorted(output.glob("predictions*.csv"))
     assert len(tables) == count
     found = [row["file"] for table in tables for row in csv.DictReader(table.open(newline=""))]
     assert sorted(found) == sorted(row["file"] for row in rows(whole))
-    for mask in (whole / "masks").iterdir():
-        assert (output / "masks" / mask.name).read_bytes() == mask.read_bytes()
-    remove_predictions(output)
+    assert folder_bytes(whole / "masks") == folder_bytes(output / "masks")
+    PredictionFolder(output).remove()
     assert list(output.iterdir()) == []
 
 
@@ -151,7 +155,9 @@ def test_files_that_cannot_be_used_are_reported(predictor, photographs, tmp_path
     for name, data in bad.items():
         (photographs / name).write_bytes(data)
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(photographs / "deep.png")
-    failed = predict_files(predictor, find_images([str(photographs)]), tmp_path / "out")
+    failed = predict_files(
+        predictor, find_images([str(photographs)]), PredictionFolder(tmp_path / "out")
+    )
     assert {file.name for file, _ in failed} == {*bad, "deep.png"}
     assert all(reason for _, reason in failed)
     assert len(rows(tmp_path / "out")) == 4
@@ -161,20 +167,20 @@ def test_files_that_cannot_be_used_are_reported(predictor, photographs, tmp_path
 
 def test_other_settings_are_refused(bundle, predictor, photographs, tmp_path):
     files = find_images([str(photographs)])[:1]
-    predict_files(predictor, files, tmp_path / "out")
+    predict_files(predictor, files, PredictionFolder(tmp_path / "out"))
     other = lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.VIEWS", ("vertical",)])
     with pytest.raises(LesionError, match=r"another views.*--overwrite"):
-        predict_files(other, files, tmp_path / "out")
-    remove_predictions(tmp_path / "out")
+        predict_files(other, files, PredictionFolder(tmp_path / "out"))
+    PredictionFolder(tmp_path / "out").remove()
     assert list((tmp_path / "out").iterdir()) == []
-    predict_files(other, files, tmp_path / "out")
+    predict_files(other, files, PredictionFolder(tmp_path / "out"))
 
 
 def test_a_folder_of_something_else_is_left_alone(predictor, photographs):
     before = sorted(photographs.rglob("*"))
     with pytest.raises(LesionError, match="not empty"):
-        predict_files(predictor, [], photographs)
-    remove_predictions(photographs)
+        predict_files(predictor, [], PredictionFolder(photographs))
+    PredictionFolder(photographs).remove()
     assert sorted(photographs.rglob("*")) == before
 
 

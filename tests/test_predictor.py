@@ -41,7 +41,7 @@ def test_the_predictor_equals_the_evaluation(cfg, straight_run, predictor):
 
 
 def test_rgb_is_bgr_reversed(predictor, photographs):
-    image = cv2.imread(str(find_images([str(photographs)])[0]))
+    image = cv2.imread(str(find_images([str(photographs)])[0].path))
     (bgr,) = predictor([image], channels="BGR")
     (rgb,) = predictor([image[:, :, ::-1]], channels="RGB")
     (wrong,) = predictor([image], channels="RGB")
@@ -97,7 +97,7 @@ def test_from_a_config_and_weights(straight_run, predictor, photographs):
         folder / "run.yaml", folder / "model_final.pth", ["INPUT.MIN_SIZE_TEST", 72]
     )
     assert other.settings == predictor.settings
-    image = cv2.imread(str(find_images([str(photographs)])[0]))
+    image = cv2.imread(str(find_images([str(photographs)])[0].path))
     (left,), (right,) = (p([image], channels="BGR") for p in (other, predictor))
     np.testing.assert_array_equal(left.mask, right.mask)
 
@@ -107,7 +107,7 @@ def test_a_half_size_bundle(cfg, model, bundle, predictor, tmp_path, photographs
     write_bundle(small, cfg, model, None, torch.float16)
     assert small.stat().st_size < 0.6 * bundle.stat().st_size
     half = lesion_d2.LesionPredictor.from_bundle(small)
-    image = cv2.imread(str(find_images([str(photographs)])[0]))
+    image = cv2.imread(str(find_images([str(photographs)])[0].path))
     (lesion,), (whole,) = (p([image], channels="BGR") for p in (half, predictor))
     assert lesion.score == pytest.approx(whole.score, abs=0.01)
     assert lesion.estimated_iou is None

@@ -10,16 +10,19 @@ from pathlib import Path
 
 from lesion_d2.command_line import add_config_arguments
 from lesion_d2.errors import LesionError, run_tool
+from lesion_d2.files import escape_name
 
 EPILOG = """
-Writes to DIR:
+Writes to DIR, where NAME is the image's path below the input folder, without its suffix:
   masks/NAME_segmentation.png   0 or 255, one channel, at the size of the image, as the challenge
                                 wants a submission
   overlays/NAME.jpg             the image with the mask's outline
   predictions.csv               area, box, score, estimated IoU, longest diameter, ... of each
   failed.csv                    files that could not be used, and why
-A run that was stopped continues when it is started again. Exit status: 0 all files were used,
-2 some could not be, 1 nothing could be done.
+Linked folders are searched, too; DIR itself and names that begin with a dot are not. Where a.jpg
+lies beside a.png, NAME keeps the suffix. A run that was stopped continues when it is started again;
+photographs that have changed since are done again. Exit status: 0 all files were used, 2 some could
+not be, 1 nothing could be done.
 
 examples:
   a folder, with a model in one file (tools/export.py writes it):
@@ -53,7 +56,7 @@ def main() -> int:
         nargs="+",
         required=True,
         metavar="PATH",
-        help="JPEG or PNG files, folders of them, or patterns in quotes",
+        help="image files, folders of them, or patterns in quotes",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
     parser.add_argument("--bundle", metavar="FILE", help="model in one file")
@@ -73,37 +76,36 @@ def main() -> int:
     )
     parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
     parser.add_argument(
-        "--overwrite", action="store_true", help="delete earlier predictions in DIR first"
+        "--overwrite",
+        action="store_true",
+        help="first delete the earlier predictions that the tables in DIR name",
     )
     add_config_arguments(parser)
     args = parser.parse_args()
     if bool(args.bundle) == bool(args.config_file):
         raise LesionError("give either --bundle FILE or --config-file FILE with MODEL.WEIGHTS")
 
-    from lesion_d2.commands.predict import predict_files, remove_predictions
+    from lesion_d2.commands.predict import predict_files
     from lesion_d2.images.inputs import find_images
     from lesion_d2.prediction.predictor import LesionPredictor
+    from lesion_d2.results.predictions import PredictionFolder
 
-    files = find_images(args.input)
+    files = find_images(args.input, args.output)
     if args.bundle:
         predictor = LesionPredictor.from_bundle(args.bundle, args.opts)
     else:
         predictor = LesionPredictor.from_config(args.config_file, opts=args.opts)
+    folder = PredictionFolder(args.output, args.shard)
     if args.overwrite:
-        remove_predictions(args.output)
+        folder.remove()
     failed = predict_files(
-        predictor,
-        files,
-        args.output,
-        overlays=not args.no_overlays,
-        workers=args.workers,
-        shard=args.shard,
+        predictor, files, folder, overlays=not args.no_overlays, workers=args.workers
     )
     number, count = args.shard
     share = len(files[number - 1 :: count])
     print(f"{share - len(failed)} of {share} images: {args.output}")
     for file, reason in failed:
-        print(f"not used: {file}: {reason}", file=sys.stderr)
+        print(f"not used: {escape_name(file)}: {reason}", file=sys.stderr)
     return 2 if failed else 0
 
 

@@ -28,10 +28,12 @@ from lesion_d2.benchmark.timing import Contender, alternate
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.errors import LesionError
+from lesion_d2.images.inputs import ImageFile
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.modeling.weights import load_trained
 from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.prediction.segmenter import load_segmenter
+from lesion_d2.results.predictions import PredictionFolder
 
 OURS, TORCHVISION = "lesion_d2", "torchvision"
 STOCK, SAME_CONFIG = "DefaultPredictor", "DefaultPredictor, config of lesion_d2"
@@ -127,7 +129,8 @@ def _files(common: Common, models: Models, records: list[dict[str, Any]], kind: 
 
 def _our_files(predictor: LesionPredictor, files: list[Path], output: Path) -> None:
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        predict_files(predictor, files, output, overlays=False)
+        images = [ImageFile(file, file.stem) for file in files]
+        predict_files(predictor, images, PredictionFolder(output), overlays=False)
 
 
 def write_masks(function: Callable[[Image], Mask], files: list[Path], output: Path) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-import shutil
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +16,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lesion_d2.errors import LesionError
-from lesion_d2.files import atomic_write
-from lesion_d2.images.inputs import load_image
+from lesion_d2.errors import UNWRITABLE, LesionError
+from lesion_d2.files import alone, atomic_write, escape_name, naming, unescape_name
+from lesion_d2.images.inputs import ImageFile, load_image
 from lesion_d2.images.masks import write_mask
 from lesion_d2.images.reading import BadFileError
 from lesion_d2.parallel import available_cpus, progress_bar
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor
+from lesion_d2.results.predictions import (
+    COLUMNS,
+    PredictionFolder,
+    Row,
+    name_of,
+    read_rows,
+    write_rows,
+)
 
-COLUMNS = (
-    "file", "mask", "width", "height", "area_pixels", "area_share", "x0", "y0", "x1", "y1",
-    "score", "estimated_iou", "candidates", "longest_diameter_pixels", "seconds",
-)  # fmt: skip
 OVERLAY_SIDE = 1024
 MAX_WORKERS = 4  # by default: each takes memory, and one GPU has no use for more
 OUTLINE = (0, 255, 255)  # BGR, yellow on a dark line: seen on skin and on pigment
@@ -36,81 +40,69 @@ OUTLINE = (0, 255, 255)  # BGR, yellow on a dark line: seen on skin and on pigme
 
 def predict_files(
     predictor: LesionPredictor,
-    files: Sequence[Path],
-    output: Path,
+    files: Sequence[ImageFile],
+    folder: PredictionFolder,
     *,
     overlays: bool = True,
     workers: int | None = None,
-    shard: tuple[int, int] = (1, 1),
 ) -> list[tuple[Path, str]]:
     """Segment files and write the results; what an earlier, stopped call did is kept.
 
     Writes ``masks/<name>_segmentation.png`` at the image's size, ``overlays/<name>.jpg`` (longest
     side at most 1,024 pixels), ``predictions.csv`` with a row for each, ``failed.csv`` with a row
-    for each that could not be used, and ``settings.json``.
+    for each that could not be used, and ``settings.json``. A file that has changed since is done
+    again.
 
     Args:
         predictor: makes the masks.
-        files: from :func:`lesion_d2.images.inputs.find_images`.
-        output: folder to write to.
+        files: from :func:`lesion_d2.images.inputs.find_images`; of them the folder's share is
+            taken.
+        folder: what to write to. The tables of a process that works on one of several shares are
+            ``predictions_i_of_n.csv`` and ``failed_i_of_n.csv``. Such processes and machines need
+            not know of each other.
         overlays: whether to draw the outline on the images.
         workers: number of images that are worked on at a time, each from its file to its mask; they
             share the CPUs. By default one for each CPU, at most 4.
-        shard: ``(i, n)``: take the i-th of n shares of the files, i from 1; the tables of one of
-            several are ``predictions_i_of_n.csv`` and ``failed_i_of_n.csv``. Processes and machines
-            that share ``output`` need not know of each other.
 
     Returns:
         the files that could not be used, and why.
 
     Raises:
-        LesionError: if ``output`` holds predictions of another model or other settings, or
-            ``workers`` is below 1.
+        LesionError: if the folder holds predictions of another model or other settings, another
+            process is writing the same tables, or ``workers`` is below 1.
     """
     workers = min(MAX_WORKERS, available_cpus()) if workers is None else workers
     if workers < 1:
         raise LesionError(f"--workers: {workers} is less than 1")
-    number, count = shard
+    number, count = folder.shard
     files = files[number - 1 :: count]
-    suffix = f"_{number}_of_{count}.csv" if count > 1 else ".csv"
-    table = output / f"predictions{suffix}"
-    _check_settings(output / "settings.json", predictor.settings)
-    done = _finished(table, output)
-    failed = []
-    todo = [file for file in files if str(file) not in done]
-    work = partial(_predict_file, predictor, output, overlays)
-    with (
-        open(table, "a", encoding="utf-8", newline="") as stream,
-        _threads_each(workers),
-        ThreadPoolExecutor(workers) as executor,
-    ):
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        rows = executor.map(work, todo)
-        bar = progress_bar(rows, "predicting", len(files), initial=len(files) - len(todo))
-        try:
-            for file, row in zip(todo, bar, strict=True):
-                if isinstance(row, BadFileError):
-                    failed.append((file, str(row)))
-                    continue
-                writer.writerow(row)
-                stream.flush()
-        finally:
-            executor.shutdown(cancel_futures=True)
-    with atomic_write(output / f"failed{suffix}", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([("file", "reason"), *failed])
+    with alone(folder.table):
+        with alone(folder.settings, timeout=60):
+            _check_settings(folder.settings, predictor.settings)
+        todo, failed = _to_do(files, folder)
+        work = partial(_predict_file, predictor, folder, overlays)
+        with (
+            naming(folder.table),
+            open(folder.table, "a", encoding="utf-8", newline="") as stream,
+            _threads_each(workers),
+            ThreadPoolExecutor(workers) as executor,
+        ):
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            rows = executor.map(work, todo)
+            bar = progress_bar(rows, "predicting", len(files), initial=len(files) - len(todo))
+            try:
+                for file, row in zip(todo, bar, strict=True):
+                    if isinstance(row, str):
+                        failed.append((file.path, row))
+                        continue
+                    writer.writerow(row)
+                    stream.flush()
+            finally:
+                executor.shutdown(cancel_futures=True)
+        with atomic_write(folder.failed, newline="") as stream:
+            lines = [(escape_name(path), reason) for path, reason in failed]
+            csv.writer(stream, lineterminator="\n").writerows([("file", "reason"), *lines])
     return failed
-
-
-def remove_predictions(output: Path) -> None:
-    """Delete what :func:`predict_files` wrote to a folder, and nothing else."""
-    if not (output / "settings.json").is_file():
-        return
-    for name in ("masks", "overlays"):
-        shutil.rmtree(output / name, ignore_errors=True)
-    for name in ("predictions", "failed"):
-        for path in [output / f"{name}.csv", *output.glob(f"{name}_*_of_*.csv")]:
-            path.unlink(missing_ok=True)
-    (output / "settings.json").unlink()
 
 
 def draw_overlay(image: npt.NDArray[np.uint8], lesion: Lesion) -> bytes:
@@ -143,31 +135,55 @@ def _threads_each(workers: int) -> Iterator[None]:
 
 
 def _predict_file(
-    predictor: LesionPredictor, output: Path, overlays: bool, file: Path
-) -> dict[str, Any] | BadFileError:
+    predictor: LesionPredictor, folder: PredictionFolder, overlays: bool, file: ImageFile
+) -> Row | str:
     """Write the mask and overlay of a file; return its row, or why it could not be used."""
     start = time.perf_counter()
     try:
+        state = _state(file.path)
         # Overlays need more pixels than the model does.
         enough = max(predictor.enough, OVERLAY_SIDE if overlays else 0)
-        image, size = load_image(file, enough)
-    except BadFileError as error:
-        return error
-    (lesion,) = predictor([image], channels="BGR", sizes=[size])
-    mask = output / "masks" / f"{file.stem}_segmentation.png"
-    write_mask(mask, lesion.mask)
-    if overlays:
-        with atomic_write(output / "overlays" / f"{file.stem}.jpg", "wb") as picture:
-            picture.write(draw_overlay(image, lesion))
-    return _row(file, mask.relative_to(output), lesion, time.perf_counter() - start)
+        image, size = load_image(file.path, enough)
+        (lesion,) = predictor([image], channels="BGR", sizes=[size])
+        if overlays:
+            with atomic_write(folder.overlay(file.name), "wb") as picture:
+                picture.write(draw_overlay(image, lesion))
+        write_mask(folder.mask(file.name), lesion.mask)
+    except Exception as error:  # whatever one file raises, the others go on
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            raise
+        folder.remove_result(file.name)
+        if isinstance(error, OSError):
+            return str(error.strerror)
+        kind = "" if isinstance(error, BadFileError | LesionError) else f"{type(error).__name__}: "
+        return f"{kind}{error}"
+    mask = escape_name(folder.mask(file.name).relative_to(folder.root))
+    return {
+        "file": escape_name(file.path),
+        "mask": mask,
+        **_measures(lesion),
+        **state,
+        "seconds": f"{time.perf_counter() - start:.3f}",
+    }
 
 
-def _row(file: Path, mask: Path, lesion: Lesion, seconds: float) -> dict[str, Any]:
+def _state(path: Path) -> Row:
+    """Return by what a changed file is known."""
+    state = path.stat()
+    return {"file_bytes": str(state.st_size), "file_modified_ns": str(state.st_mtime_ns)}
+
+
+def _unchanged(path: str, row: Row) -> bool:
+    try:
+        return _state(Path(path)).items() <= row.items()
+    except OSError:
+        return False
+
+
+def _measures(lesion: Lesion) -> Row:
     height, width = lesion.mask.shape
     estimated = lesion.estimated_iou
     return {
-        "file": file,
-        "mask": mask.as_posix(),
         "width": width,
         "height": height,
         "area_pixels": np.count_nonzero(lesion.mask),
@@ -177,7 +193,6 @@ def _row(file: Path, mask: Path, lesion: Lesion, seconds: float) -> dict[str, An
         "estimated_iou": "" if estimated is None else f"{estimated:.4f}",
         "candidates": lesion.candidates,
         "longest_diameter_pixels": f"{lesion.longest_diameter:.1f}",
-        "seconds": f"{seconds:.3f}",
     }
 
 
@@ -194,8 +209,8 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
                 "another folder, or --overwrite"
             )
         return
-    # A hidden file is another shard's, about to become what is looked for here.
-    if path.parent.is_dir() and any(not p.name.startswith(".") for p in path.parent.iterdir()):
+    # Hidden files are locks, and those of others about to become what is looked for here.
+    if any(not p.name.startswith(".") for p in path.parent.iterdir()):
         raise LesionError(
             f"--output: {path.parent} is not empty and holds no predictions; choose another folder"
         )
@@ -204,18 +219,45 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
         stream.write("\n")
 
 
-def _finished(table: Path, output: Path) -> set[str]:
-    """Return the files whose results are there; rewrite the table without torn or orphaned rows."""
-    rows = []
-    if table.is_file():
-        with open(table, encoding="utf-8", newline="") as stream:
-            rows = [
-                row
-                for row in csv.DictReader(stream)
-                if row.get("seconds") and (output / str(row["mask"])).is_file()
-            ]
-    with atomic_write(table, newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    return {row["file"] for row in rows}
+def _to_do(
+    files: Sequence[ImageFile], folder: PredictionFolder
+) -> tuple[list[ImageFile], list[tuple[Path, str]]]:
+    """Return the files without a valid result, and those that have none of their own name.
+
+    The table is written anew without rows that are torn, lack their mask, or are of a file that has
+    changed; what these left is removed.
+    """
+    paths = {str(file.path) for file in files}
+    rows: dict[str, Row] = {}
+    own = []
+    owners, stale = {}, set()
+    for table in [folder.table, *(path for path in folder.tables if path != folder.table)]:
+        for row in read_rows(table):
+            path, name = os.path.realpath(unescape_name(row["file"])), name_of(row)
+            if name is None or path in rows:
+                continue
+            if folder.mask(name).is_file() and (path not in paths or _unchanged(path, row)):
+                rows[path] = row
+                owners[name] = path
+                own += [row] if table == folder.table else []
+            elif table == folder.table:
+                stale.add(name)
+    for name in stale - owners.keys():
+        folder.remove_result(name)
+    write_rows(folder.table, own)
+    todo, failed = [], []
+    for file in files:
+        if str(file.path) in rows:
+            continue
+        owner = owners.setdefault(file.name, str(file.path))
+        if owner == str(file.path):
+            todo.append(file)
+        else:
+            failed.append(
+                (
+                    file.path,
+                    f"its mask would take the place of that of {escape_name(owner)}; predict both "
+                    "in one call, or into different folders",
+                )
+            )
+    return todo, failed

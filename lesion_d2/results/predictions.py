@@ -1,0 +1,126 @@
+"""The folder that ``tools/predict.py`` writes: masks, overlays, and tables of them.
+
+A table is the folder's own record: only files that a row of it names are ever deleted.
+"""
+
+import csv
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lesion_d2.files import alone, atomic_write, unescape_name
+
+COLUMNS = (
+    "file", "mask", "width", "height", "area_pixels", "area_share", "x0", "y0", "x1", "y1",
+    "score", "estimated_iou", "candidates", "longest_diameter_pixels", "file_bytes",
+    "file_modified_ns", "seconds",
+)  # fmt: skip
+_MASKS, _MASK_END = "masks/", "_segmentation.png"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """A folder of predictions, as one of the processes that share it sees it.
+
+    Attributes:
+        root: the folder.
+        shard: ``(i, n)``: this process works on the i-th of n shares of the images.
+    """
+
+    root: Path
+    shard: tuple[int, int] = (1, 1)
+
+    @property
+    def settings(self) -> Path:
+        """The JSON file of what the masks depend on."""
+        return self.root / "settings.json"
+
+    @property
+    def table(self) -> Path:
+        """The table of this process's predictions."""
+        return self.root / f"predictions{self._end}"
+
+    @property
+    def failed(self) -> Path:
+        """The table of files that could not be used."""
+        return self.root / f"failed{self._end}"
+
+    @property
+    def tables(self) -> list[Path]:
+        """The tables of predictions that are there, of all processes."""
+        return sorted(self.root.glob("predictions*.csv"))
+
+    @property
+    def _end(self) -> str:
+        number, count = self.shard
+        return f"_{number}_of_{count}.csv" if count > 1 else ".csv"
+
+    def mask(self, name: str) -> Path:
+        """Return the mask file of the image that is called ``name`` here."""
+        return self.root / f"{_MASKS}{name}{_MASK_END}"
+
+    def overlay(self, name: str) -> Path:
+        """Return the overlay of that image."""
+        return self.root / f"overlays/{name}.jpg"
+
+    def remove_result(self, name: str) -> None:
+        """Delete the mask and the overlay of an image, and folders that are empty then."""
+        for path in (self.mask(name), self.overlay(name)):
+            with suppress(OSError):  # not there, or of a name that the disk does not take
+                path.unlink()
+            for folder in path.parents:
+                if folder == self.root or not _remove_empty(folder):
+                    break
+
+    def remove(self) -> None:
+        """Delete what this process's table names, and the table; settings with the last of them.
+
+        One that works on all of the images removes the shares of others, too.
+        """
+        if not self.settings.is_file():
+            return
+        for table in self.tables if self.shard == (1, 1) else [self.table]:
+            with alone(table):
+                for row in read_rows(table):
+                    if name := name_of(row):
+                        self.remove_result(name)
+                for path in (table, table.with_name(table.name.replace("predictions", "failed"))):
+                    path.unlink(missing_ok=True)
+        if not self.tables:
+            self.settings.unlink()
+
+
+def name_of(row: Row) -> str | None:
+    """Return what the image of a row is called in its folder; None if that leads out of it."""
+    mask = unescape_name(row["mask"])
+    inside = mask.startswith(_MASKS) and mask.endswith(_MASK_END) and ".." not in Path(mask).parts
+    return mask.removeprefix(_MASKS).removesuffix(_MASK_END) if inside else None
+
+
+def read_rows(table: Path) -> list[Row]:
+    """Return the whole rows of a table; one that a kill has torn is left out."""
+    if not table.is_file():
+        return []
+    with open(table, encoding="utf-8", errors="replace", newline="") as stream:
+        rows = csv.DictReader(line.replace("\0", "") for line in stream)
+        return [row for row in rows if row.get("seconds") and None not in row]
+
+
+def write_rows(table: Path, rows: Iterable[Row]) -> None:
+    """Write a table of predictions anew."""
+    with atomic_write(table, newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _remove_empty(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
