@@ -1,0 +1,276 @@
+"""The record that a folder of predictions keeps: no row lost, no file of others touched.
+
+A stand-in for the network, dark pixels, makes many runs quick.
+"""
+
+import csv
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from convert_archive import encode, folder_bytes
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from lesion_d2.commands.predict import predict_files
+from lesion_d2.errors import LesionError
+from lesion_d2.files import alone, unescape_name
+from lesion_d2.images.inputs import find_images
+from lesion_d2.prediction.lesion import Lesion
+from lesion_d2.results.predictions import PredictionFolder
+
+
+class DarkPixels:
+    """Takes for the lesion what is dark."""
+
+    enough = 10_000
+
+    def __init__(self):
+        self.settings = {"model_sha256": "dark"}
+
+    def __call__(self, images, *, channels, sizes):
+        masks = [(image.mean(axis=2) < 100) for image in images]
+        return [Lesion(mask, 0.5, 1, 1.0, 1.0, float(mask.mean()), 0.0) for mask in masks]
+
+
+def picture(path, value=0, suffix="PNG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((12, 16, 3), 200, np.uint8)
+    pixels[3:9, 4 : 10 + value] = value
+    path.write_bytes(encode(pixels, suffix))
+
+
+def predict(photographs, output, shard=(1, 1), **options):
+    files = find_images([str(photographs)], output)
+    return predict_files(DarkPixels(), files, PredictionFolder(output, shard), **options)
+
+
+def rows(table):
+    with open(table, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def check(output):
+    """Check that each mask has one row, and each row its mask and overlay; return the names."""
+    found = [row for table in output.glob("predictions*.csv") for row in rows(table)]
+    masks = {path for path in (output / "masks").rglob("*") if path.is_file()}
+    overlays = {path for path in (output / "overlays").rglob("*") if path.is_file()}
+    assert masks == {output / unescape_name(row["mask"]) for row in found}
+    assert len(found) == len(masks) == len(overlays)
+    assert len({row["file"] for row in found}) == len(found)
+    assert not list(output.rglob(".*"))
+    return sorted(
+        row["mask"].removeprefix("masks/").removesuffix("_segmentation.png") for row in found
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("1/lesion.png", "2/lesion.png", "2/other.png"):
+        picture(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def test_folders_are_kept(folder, tmp_path):
+    assert predict(folder, tmp_path / "out") == []
+    assert check(tmp_path / "out") == ["1/lesion", "2/lesion", "2/other"]
+
+
+@pytest.mark.parametrize("spelling", ["in", "in/1/..", "link"])
+def test_another_spelling_of_the_path_adds_no_row(spelling, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(folder)
+    predict(folder, tmp_path / "out")
+    before = folder_bytes(tmp_path / "out")
+    assert predict(spelling, tmp_path / "out") == []
+    assert folder_bytes(tmp_path / "out") == before
+
+
+def test_two_calls_with_equal_names_lose_nothing(folder, tmp_path):
+    assert predict(folder / "1", tmp_path / "out") == []
+    ((file, reason),) = predict(folder / "2", tmp_path / "out")
+    assert file == folder / "2" / "lesion.png"
+    assert f"take the place of that of {folder / '1' / 'lesion.png'}" in reason
+    assert check(tmp_path / "out") == ["lesion", "other"]
+    assert rows(tmp_path / "out" / "failed.csv") == [{"file": str(file), "reason": reason}]
+    assert predict(folder / "1", tmp_path / "out") == []
+    assert check(tmp_path / "out") == ["lesion", "other"]
+
+
+def test_names_that_only_seem_to_differ(tmp_path):
+    for name in ("a.png", "a.jpg", "a.jpg.png", "A.png"):
+        picture(tmp_path / "in" / name, suffix="JPEG" if name.endswith("jpg") else "PNG")
+    ((file, reason),) = predict(tmp_path / "in", tmp_path / "out")
+    assert file.name == "a.jpg.png"
+    assert "take the place" in reason
+    assert check(tmp_path / "out") == ["A.png", "a.jpg", "a.png"]
+
+
+def test_a_changed_photograph_is_done_again(folder, tmp_path):
+    predict(folder, tmp_path / "out")
+    before = folder_bytes(tmp_path / "out")
+    picture(folder / "2" / "lesion.png", 3)
+    predict(folder, tmp_path / "out")
+    after = folder_bytes(tmp_path / "out")
+    assert check(tmp_path / "out") == ["1/lesion", "2/lesion", "2/other"]
+    assert {name for name in after if after[name] != before[name] and "csv" not in name} == {
+        "masks/2/lesion_segmentation.png",
+        "overlays/2/lesion.jpg",
+    }
+
+
+@pytest.mark.parametrize("overlays", [True, False])
+def test_nothing_stays_of_a_photograph_that_has_become_unreadable(overlays, folder, tmp_path):
+    predict(folder, tmp_path / "out")
+    (folder / "1" / "lesion.png").write_bytes(b"no image")
+    ((file, _),) = predict(folder, tmp_path / "out", overlays=overlays)
+    assert file == folder / "1" / "lesion.png"
+    assert check(tmp_path / "out") == ["2/lesion", "2/other"]
+    assert not (tmp_path / "out" / "masks" / "1").exists()
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 3))
+def test_a_row_torn_anywhere_is_done_again(cut, tmp_path):
+    photographs = tmp_path / "läsion 皮膚"
+    for name in ("a.png", "皮膚.png"):
+        picture(photographs / name)
+    predict(photographs, tmp_path / "out")
+    expected = folder_bytes(tmp_path / "out" / "masks")
+    table = tmp_path / "out" / "predictions.csv"
+    data = table.read_bytes()
+    start = data.index("皮膚.png".encode())
+    table.write_bytes(data[: start - 3 + cut])
+    assert predict(photographs, tmp_path / "out") == []
+    assert check(tmp_path / "out") == ["a", "皮膚"]
+    assert folder_bytes(tmp_path / "out" / "masks") == expected
+
+
+def test_overwrite_deletes_what_its_tables_name(folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder, output)
+    mine = [
+        output / "masks" / "mine.png",
+        output / "masks" / "1" / "mine.png",
+        output / "notes.txt",
+    ]
+    for path in mine:
+        path.write_text("mine")
+    PredictionFolder(output).remove()
+    assert sorted(path for path in output.rglob("*") if path.is_file()) == sorted(mine)
+
+
+def test_overwrite_of_a_share_leaves_the_others(folder, tmp_path):
+    output = tmp_path / "out"
+    for number in (1, 2):
+        predict(folder, output, (number, 2))
+    assert check(output) == ["1/lesion", "2/lesion", "2/other"]
+    PredictionFolder(output, (2, 2)).remove()
+    assert check(output) == ["1/lesion", "2/other"]
+    PredictionFolder(output, (1, 2)).remove()
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "mask", ["../mine_segmentation.png", "masks/../../mine_segmentation.png", "/mine", "mine", ""]
+)
+def test_a_table_that_names_other_files_deletes_none(mask, folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder, output)
+    (tmp_path / "mine_segmentation.png").write_text("mine")
+    table = output / "predictions.csv"
+    table.write_text(table.read_text().replace("masks/1/lesion_segmentation.png", mask))
+    before = folder_bytes(tmp_path / "in")
+    predict(folder, output)
+    assert check(output) == ["1/lesion", "2/lesion", "2/other"]
+    PredictionFolder(output).remove()
+    assert (tmp_path / "mine_segmentation.png").read_text() == "mine"
+    assert folder_bytes(tmp_path / "in") == before
+
+
+def test_a_second_process_on_the_same_table_is_refused(folder, tmp_path):
+    with alone(tmp_path / "out" / "predictions.csv"):
+        with pytest.raises(LesionError, match="another process"):
+            predict(folder, tmp_path / "out")
+        assert predict(folder, tmp_path / "out", (1, 2)) == []
+    assert predict(folder, tmp_path / "out") == []
+    assert check(tmp_path / "out") == ["1/lesion", "2/lesion", "2/other"]
+
+
+def odd_error(*_args, **_kwargs):
+    raise ZeroDivisionError("of a library")
+
+
+def test_whatever_one_file_raises_is_a_row(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("lesion_d2.commands.predict.draw_overlay", odd_error)
+    failed = predict(folder, tmp_path / "out")
+    assert [reason for _, reason in failed] == ["ZeroDivisionError: of a library"] * 3
+    assert check(tmp_path / "out") == []
+    monkeypatch.undo()
+    assert predict(folder, tmp_path / "out") == []
+    assert check(tmp_path / "out") == ["1/lesion", "2/lesion", "2/other"]
+
+
+def test_a_full_disk_stops_and_is_no_row(folder, tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device", "mask.png")
+
+    monkeypatch.setattr("lesion_d2.commands.predict.write_mask", full)
+    with pytest.raises(OSError, match="No space"):
+        predict(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["n" * 236, "n" * 251, "ж" * 120, "皮" * 80])
+def test_long_names(name, tmp_path):
+    picture(tmp_path / "in" / f"{name}.png")
+    picture(tmp_path / "in" / "short.png")
+    fits = len(f"{name}_segmentation.png".encode()) <= 255
+    failed = predict(tmp_path / "in", tmp_path / "out")
+    assert [(path.stem, reason) for path, reason in failed] == (
+        [] if fits else [(name, "File name too long")]
+    )
+    assert check(tmp_path / "out") == sorted(["short", name] if fits else ["short"])
+
+
+def test_broken_links_and_folders_of_an_image_s_name(tmp_path):
+    photographs = tmp_path / "in"
+    picture(photographs / "good.png")
+    picture(photographs / "folder.png" / "inside.png")
+    (photographs / "gone.png").symlink_to(tmp_path / "nowhere")
+    picture(photographs / "._good.png")
+    failed = predict(photographs, tmp_path / "out")
+    assert {path.name for path, _ in failed} == {"nowhere"}
+    assert check(tmp_path / "out") == ["folder.png/inside", "good"]
+
+
+def test_the_output_inside_the_input(folder):
+    for _ in range(3):
+        assert predict(folder, folder / "out") == []
+        assert check(folder / "out") == ["1/lesion", "2/lesion", "2/other"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.binary(min_size=1, max_size=30).filter(
+            lambda name: not {0, 47} & {*name} and not name.startswith(b".")
+        ),
+        min_size=1,
+        max_size=4,
+        unique=True,
+    )
+)
+@example([b"caf\xe9", b"caf\xe9\\xe9", b"a\nb", b"\xff\xfe"])
+def test_names_of_any_bytes(names):
+    with tempfile.TemporaryDirectory() as root:
+        photographs, output = Path(root, "in"), Path(root, "out")
+        for name in names:
+            picture(photographs / os.fsdecode(name + b".png"))
+        files = find_images([str(photographs)])
+        assert {os.fsencode(file.path.name) for file in files} == {name + b".png" for name in names}
+        for _ in range(2):
+            assert predict(photographs, output) == []
+            check(output)
+            table = rows(output / "predictions.csv")
+            assert {unescape_name(row["file"]) for row in table} == {str(f.path) for f in files}
