@@ -22,9 +22,10 @@ setup(
         "matplotlib>=3.8",
         "numpy>=2.0",
         "opencv-python-headless>=4.10",
-        "Pillow>=10",
+        "Pillow>=11.3",  # the first with AVIF
         "pycocotools>=2.0.8",
         "scipy>=1.15",
+        "simplejpeg>=1.8",
         "tabulate",
         "torch>=2.11",
         "torchvision",
@@ -43,11 +44,14 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
+        "formats": ["pillow-heif", "pydicom>=3"],  # HEIC and DICOM
         "unet": ["segmentation-models-pytorch>=0.5"],  # configs/isic_unet_cpu.yaml
         "dev": [
             "hypothesis",
             "isic-challenge-scoring",
             "mypy",
+            "pillow-heif",
+            "pydicom>=3",
             "pytest",
             "ruff",
             "scikit-image",

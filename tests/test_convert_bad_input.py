@@ -20,6 +20,9 @@ JPEG, PNG = encode(IMAGE, "JPEG", quality=95), encode(MASK, "PNG")
 GREY_AS_RGB = np.repeat(MASK[..., None], 3, axis=2)
 SOFT = MASK.copy()
 SOFT[0, :7] = 100
+THREE_COLOURS = IMAGE.copy()
+THREE_COLOURS[0, 0] = 9
+BLOCKS = encode(np.kron(MASK[::8, ::8], np.ones((8, 8), np.uint8))[:60, :80], "JPEG", quality=100)
 TWO_PARTS = MASK.copy()
 TWO_PARTS[:4, :4] = 255
 
@@ -45,18 +48,6 @@ def with_odd_scan_header():
     return JPEG[: end - 2] + b"\x3e" + JPEG[end - 1 :]
 
 
-def with_bad_profile():
-    """A good PNG mask with a colour profile that is none."""
-    chunk = b"iCCPx" + bytes(2) + b"junk"
-    return (
-        PNG[:33]
-        + bytes([0, 0, 0, len(chunk) - 4])
-        + chunk
-        + zlib.crc32(chunk).to_bytes(4, "big")
-        + PNG[33:]
-    )
-
-
 def damaged_jpeg():
     """A JPEG with a hole of zeros in its pixels and all markers in place."""
     noise = np.random.default_rng(0).integers(0, 256, IMAGE.shape, np.uint8)
@@ -69,7 +60,8 @@ def damaged_jpeg():
 CONTENT_CASES = {
     "image of no bytes": (b"", None, "image_empty_file", False),
     "image is text": (b"not an image at all", None, "image_unreadable", False),
-    "image is a GIF": (encode(MASK, "GIF"), None, "image_unreadable", False),
+    "image is a GIF": (encode(MASK, "GIF"), None, "image_not_rgb", True),
+    "image is a PDF": (b"%PDF-1.7 " + JPEG, None, "image_unreadable", False),
     "image cut in half": (JPEG[: len(JPEG) // 2], None, "image_unreadable", False),
     "image without its last byte": (JPEG[:-1], None, "image_unreadable", False),
     "progressive image cut": (
@@ -86,7 +78,7 @@ CONTENT_CASES = {
         encode(MASK.astype(np.uint16) * 257, "PNG"),
         None,
         "image_16_bit",
-        False,
+        True,
     ),
     "grey image": (encode(MASK, "JPEG"), None, "image_not_rgb", True),
     "image with alpha": (
@@ -107,7 +99,12 @@ CONTENT_CASES = {
         "image_decoder_warning",
         True,
     ),
-    "mask with a warning": (None, with_bad_profile(), "mask_decoder_warning", True),
+    "mask with a warning": (
+        None,
+        BLOCKS.replace(b"\xff\xdb", b"\0\0\xff\xdb", 1),
+        "mask_decoder_warning",
+        True,
+    ),
     "mask of no bytes": (None, b"", "mask_empty_file", False),
     "mask is text": (None, b"not a mask", "mask_unreadable", False),
     "mask cut in half": (None, PNG[: len(PNG) // 2], "mask_unreadable", False),
@@ -122,7 +119,7 @@ CONTENT_CASES = {
         True,
     ),
     "mask in colour, channels equal": (None, GREY_AS_RGB, "mask_colour", True),
-    "mask in colour, channels differ": (None, IMAGE, "mask_channels_differ", False),
+    "mask in more than two colours": (None, THREE_COLOURS, "mask_channels_differ", False),
     "mask with a grey palette": (
         None,
         encode(palette_mask([(0, 0, 0), (255, 255, 255)]), "PNG"),
@@ -131,9 +128,22 @@ CONTENT_CASES = {
     ),
     "mask with a coloured palette": (
         None,
-        encode(palette_mask([(0, 0, 0), (255, 0, 0)]), "PNG"),
-        "mask_channels_differ",
-        False,
+        encode(palette_mask([(0, 0, 0), (128, 0, 0)]), "PNG"),
+        "mask_two_values",
+        True,
+    ),
+    "mask red on black": (None, MASK[..., None] & np.uint8([255, 0, 0]), "mask_two_values", True),
+    "mask blue on white": (
+        None,
+        np.where(MASK[..., None] > 0, 255, np.uint8([0, 0, 255])),
+        "mask_two_values",
+        True,
+    ),
+    "mask drawn in alpha alone": (
+        None,
+        encode(np.dstack([MASK * 0, MASK * 0, MASK * 0, MASK]), "PNG"),
+        "mask_alpha",
+        True,
     ),
     "mask with alpha": (
         None,
@@ -142,18 +152,29 @@ CONTENT_CASES = {
         True,
     ),
     "mask of 16 bits, 0 and 65535": (None, MASK.astype(np.uint16) * 257, "mask_16_bit", True),
-    "mask of 16 bits, other values": (
+    "mask of 16 bits, 0 and 1020": (None, MASK.astype(np.uint16) * 4, "mask_16_bit", True),
+    "mask of 16 bits, many values": (
         None,
-        MASK.astype(np.uint16) * 4,
+        SOFT.astype(np.uint16) * 4,
         "mask_16_bit_values",
         False,
     ),
     "mask with values between": (None, SOFT, "mask_values_between", True),
     "mask with nothing": (None, MASK * 0, "mask_empty", False),
-    "mask of 0 and 1": (None, MASK // 255, "mask_empty", False),
+    "mask of 0 and 1": (None, MASK // 255, "mask_two_values", True),
+    "mask of 0 and 128": (None, MASK // 255 * 128, "mask_two_values", True),
+    "mask of 7 and 9": (None, MASK // 255 * 2 + 7, "mask_two_values", True),
+    "mask of grey 7 alone": (None, MASK * 0 + 7, "mask_empty", False),
+    "mask of lesion and skin swapped": (None, 255 - MASK, "mask_maybe_inverted", True),
     "mask all lesion": (None, MASK | 255, "mask_all_lesion", True),
     "mask in two parts": (None, TWO_PARTS, "mask_components", True),
 }
+
+
+# Whose masks are not that of the good pair.
+OTHER_MASKS = {
+    "mask_all_lesion", "mask_components", "mask_decoder_warning", "mask_maybe_inverted"
+}  # fmt: skip
 
 
 def add_good_pairs(archive):
@@ -179,7 +200,7 @@ def test_content(case, tmp_path, capfd):
     assert sorted(records) == [f"ISIC_{n:07d}" for n in ([1, 2, 3] + [9] * used)]
     linked = sorted(path.stem for path in (archive.output / "images").iterdir())
     assert linked == sorted(records)
-    if used and reason not in ("mask_all_lesion", "mask_components"):
+    if used and reason not in OTHER_MASKS:
         lesion = coco_mask.decode(records["ISIC_0000009"][1]["segmentation"])
         assert np.array_equal(lesion * 255, MASK)
 

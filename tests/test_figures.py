@@ -185,8 +185,8 @@ def empty_split(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (break_image, "ISIC_0000010.png: not a readable image"),
-        (drop_image, "ISIC_0000010.png: not a readable image"),
+        (break_image, "ISIC_0000010.png: cannot be used"),
+        (drop_image, "ISIC_0000010.png: cannot be used"),
         (enlarge_image, "ISIC_0000010.png: is 80x60, the data set says 40x30"),
         (drop_split, "train.json: cannot be read.*tools/convert_isic.py"),
         (cut_split, "train.json: not JSON.*tools/convert_isic.py"),

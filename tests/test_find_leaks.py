@@ -77,9 +77,9 @@ def empty(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (break_image, f"test_{number(3)}.png: not a readable image; convert the data set again$"),
-        (drop_images, f"train_{number(0)}.png: not a readable.*; 2 other images are broken too$"),
-        (replace_image, f"test_{number(3)}.png: not a readable image"),
+        (break_image, f"test_{number(3)}.png: cannot be used.*; convert the data set again$"),
+        (drop_images, f"train_{number(0)}.png: cannot be used.*; 2 other images are broken too$"),
+        (replace_image, f"test_{number(3)}.png: cannot be used"),
         (drop_split, "val.json: cannot be read.*tools/convert_isic.py"),
         (cut_split, "val.json: not JSON.*tools/convert_isic.py"),
         (list_split, "val.json: not the COCO file.*tools/convert_isic.py"),

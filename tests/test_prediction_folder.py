@@ -14,7 +14,8 @@ from tiny import ROOT, load_tool, run_python
 import lesion_d2
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.errors import LesionError
-from lesion_d2.images.inputs import find_images, load_image
+from lesion_d2.images.inputs import find_images
+from lesion_d2.images.reading import read_image
 from lesion_d2.results.predictions import PredictionFolder
 
 
@@ -75,8 +76,8 @@ def test_a_large_photograph_is_read_smaller(orientation, predictor, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(image).save(tmp_path / "large.jpg", exif=exif)
-    pixels, size = load_image(tmp_path / "large.jpg", predictor.enough)
-    whole, _ = load_image(tmp_path / "large.jpg")
+    pixels, size = read_image(tmp_path / "large.jpg", predictor.enough)
+    whole, _ = read_image(tmp_path / "large.jpg")
     assert size == whole.shape[:2] == ((height, width) if orientation == 1 else (width, height))
     assert pixels.shape[:2] == (size[0] // 8, size[1] // 8)  # 1200 / 8 is just above 2 x 72
     small = cv2.resize(whole, pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
@@ -154,11 +155,11 @@ def test_files_that_cannot_be_used_are_reported(predictor, photographs, tmp_path
     }
     for name, data in bad.items():
         (photographs / name).write_bytes(data)
-    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(photographs / "deep.png")
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(photographs / "deep.tif")
     failed = predict_files(
         predictor, find_images([str(photographs)]), PredictionFolder(tmp_path / "out")
     )
-    assert {file.name for file, _ in failed} == {*bad, "deep.png"}
+    assert {file.name for file, _ in failed} == {*bad, "deep.tif"}
     assert all(reason for _, reason in failed)
     assert len(rows(tmp_path / "out")) == 4
     with open(tmp_path / "out" / "failed.csv", newline="") as stream:

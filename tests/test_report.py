@@ -237,7 +237,7 @@ MASK = "submission/ISIC_0000031_segmentation.png"
         (lambda e, data, r: (data / "test.json").unlink(), "test.json: cannot be read"),
         (
             lambda e, data, r: (data / "images" / "ISIC_0000031.png").write_bytes(b"x"),
-            "ISIC_0000031.png: not a readable image",
+            "ISIC_0000031.png: cannot be used",
         ),
     ],
 )

@@ -51,18 +51,46 @@ def test_the_official_mask_and_its_size(halved, tiny_archive, members):
         np.testing.assert_array_equal(member["truth"], mask > 128)
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "colour", "deep"])
-def test_masks_that_cannot_be_used(halved, tiny_archive, members, tmp_path, kind):
-    folder = tmp_path / "masks"
-    shutil.copytree(tiny_archive[1], folder)
+def change_masks(source, folder, change):
+    """Copy a folder of masks and give each path and array to ``change``."""
+    shutil.copytree(source, folder)
     for path in folder.glob("*.png"):
-        if kind == "missing":
-            path.unlink()
-        elif kind == "empty":
-            path.write_bytes(b"")
-        elif kind == "colour":
-            Image.open(path).convert("RGB").save(path)
-        else:
-            Image.fromarray(np.zeros((96, 128), np.uint16)).save(path)
-    with pytest.raises(LesionError, match=r"_segmentation\.png.*TEST\.TRUTH_DIR"):
+        change(path, cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path, mask: cv2.imwrite(str(path), mask // 255),
+        lambda path, mask: cv2.imwrite(str(path), mask // 2),
+        lambda path, mask: cv2.imwrite(str(path), np.dstack([mask] * 3)),
+        lambda path, mask: cv2.imwrite(str(path), np.dstack([mask * 0, mask * 0, mask])),
+        lambda path, mask: cv2.imwrite(str(path), mask * np.uint16(257)),
+        lambda path, mask: Image.fromarray(mask).convert("1").save(path),
+    ],
+    ids=["0 and 1", "0 and 127", "RGB", "red", "16 bits", "1 bit"],
+)
+def test_masks_of_other_tools(halved, tiny_archive, members, tmp_path, change):
+    expected = members(tiny_archive[1])
+    found = members(change_masks(tiny_archive[1], tmp_path / "masks", change))
+    for member, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(member["truth"], other["truth"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path, mask: path.unlink(), "No such file"),
+        (lambda path, mask: path.write_bytes(b""), "0 bytes"),
+        (lambda path, mask: path.write_bytes(path.read_bytes()[:-30]), "cut short"),
+        (lambda path, mask: cv2.imwrite(str(path), mask * 0), "no lesion"),
+        (lambda path, mask: cv2.imwrite(str(path), np.rot90(mask)), "aspect ratio"),
+        (lambda path, mask: cv2.imwrite(str(path), mask[:80]), "aspect ratio"),
+    ],
+    ids=["missing", "empty file", "cut", "no lesion", "turned", "other part"],
+)
+def test_masks_that_cannot_be_used(halved, tiny_archive, members, tmp_path, change, words):
+    folder = change_masks(tiny_archive[1], tmp_path / "masks", change)
+    with pytest.raises(LesionError, match=rf"_segmentation\.png.*{words}.*TEST\.TRUTH_DIR"):
         members(folder)

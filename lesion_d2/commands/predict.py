@@ -18,9 +18,10 @@ import torch
 
 from lesion_d2.errors import UNWRITABLE, LesionError
 from lesion_d2.files import alone, atomic_write, escape_name, naming, unescape_name
-from lesion_d2.images.inputs import ImageFile, load_image
+from lesion_d2.images.inputs import ImageFile
 from lesion_d2.images.masks import write_mask
-from lesion_d2.images.reading import BadFileError
+from lesion_d2.images.reading import read_image
+from lesion_d2.images.source import BadFileError
 from lesion_d2.parallel import available_cpus, progress_bar
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor
@@ -143,7 +144,7 @@ def _predict_file(
         state = _state(file.path)
         # Overlays need more pixels than the model does.
         enough = max(predictor.enough, OVERLAY_SIDE if overlays else 0)
-        image, size = load_image(file.path, enough)
+        image, size = read_image(file.path, enough)
         (lesion,) = predictor([image], channels="BGR", sizes=[size])
         if overlays:
             with atomic_write(folder.overlay(file.name), "wb") as picture:

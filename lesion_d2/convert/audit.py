@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lesion_d2.files import atomic_write
-from lesion_d2.images.reading import BadFileError
+from lesion_d2.images.source import BadFileError
 
 Action = Literal["accepted", "excluded", "ignored"]
 

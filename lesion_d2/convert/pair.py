@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -16,17 +17,10 @@ from lesion_d2.convert.pairs import Pair
 from lesion_d2.files import naming
 from lesion_d2.images.duplicates import Signature, signature
 from lesion_d2.images.masks import read_lesion
-from lesion_d2.images.reading import (
-    BadFileError,
-    Header,
-    decode_image,
-    encode_jpeg,
-    orient,
-    read_header,
-    resize_mask,
-    scaled_size,
-    unorient,
-)
+from lesion_d2.images.orientation import orient, unorient
+from lesion_d2.images.reading import Header, decode_image, read_header
+from lesion_d2.images.scaling import resize_mask, scaled_size
+from lesion_d2.images.source import BadFileError, read_source
 
 Resize = Literal["original", "none"] | int
 
@@ -35,6 +29,7 @@ _ORIGINAL_PIXELS = 700 * 700
 _ORIGINAL_SCALE = Fraction(1, 4)
 # An image that stays is decoded only to check it and for its signature, to no less than this side.
 _PREVIEW_SIDE = 128
+_JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -117,15 +112,15 @@ def _convert(
 ) -> Record:
     with image_notes.excluding():
         image_data, image_header = _load(pair.image.path, image_notes)
-        if image_header.mode.startswith(("I", "F")):
-            raise BadFileError("16_bit", f"mode {image_header.mode}, readers disagree on it")
     height, width = image_header.shown_size
     scale = target_scale(height, width, settings.prescale, settings.resize)
     with mask_notes.excluding():
         mask_data, mask_header = _load(pair.mask.path, mask_notes)
         if mask_header.shown_size != (height, width):
             shown = "{1}x{0}".format(*mask_header.shown_size)
-            raise BadFileError("size_differs", f"{shown}, image {width}x{height}")
+            fits = mask_header.shown_size == (image_header.height, image_header.width)
+            hint = "; it fits the image as stored, before its EXIF rotation" if fits else ""
+            raise BadFileError("size_differs", f"{shown}, image {width}x{height}{hint}")
         lesion = read_lesion(mask_data, mask_header, settings.foreground, mask_notes.accept)
         stored = unorient(lesion, image_header.orientation)
         lesion = orient(resize_mask(stored, scale), image_header.orientation)
@@ -153,10 +148,7 @@ def _convert(
 
 
 def _load(path: Path, notes: FileNotes) -> tuple[bytes, Header]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadFileError("unreadable", str(error.strerror)) from error
+    data = read_source(path)
     header = read_header(data)
     if header.orientation != 1:
         notes.accept("exif_rotation", f"orientation {header.orientation} applied")
@@ -172,7 +164,9 @@ def _place_image(
     pixels = np.ascontiguousarray(orient(decoded, header.orientation))
     if complaint:
         notes.accept("decoder_warning", complaint)
-    if header.mode != "RGB":
+    if header.mode.startswith("I"):
+        notes.accept("16_bit", f"mode {header.mode}, the upper 8 of 16 bits are read")
+    elif header.mode != "RGB":
         notes.accept("not_rgb", f"mode {header.mode}, read as RGB")
 
     if stays:
@@ -180,7 +174,8 @@ def _place_image(
         _link(pair.image.path.resolve(), folder / name, data)
     else:
         name = f"{pair.isic_id}.jpg"
-        _write_new(folder / name, encode_jpeg(pixels))
+        _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        _write_new(folder / name, jpeg.tobytes())
     return name, pixels
 
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
+from lesion_d2.images.reading import read_image
 from lesion_d2.images.run_lengths import check_rle
+from lesion_d2.images.source import BadFileError
 
 SPLITS = ("train", "val", "test")
 # ISIC numbers have seven digits: flipped copies get image ids above, and have no file of their own.
@@ -47,10 +48,12 @@ class LesionImage:
         Raises:
             LesionError: the file is missing, unreadable or of another size.
         """
-        data = np.fromfile(self.path, np.uint8) if self.path.is_file() else np.empty(0, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise LesionError(f"{self.path}: not a readable image; convert the data set again")
+        try:
+            image, _ = read_image(self.path)
+        except BadFileError as error:
+            raise LesionError(
+                f"{self.path}: cannot be used ({error}); convert the data set again"
+            ) from error
         if image.shape[:2] != (self.height, self.width):
             raise LesionError(
                 f"{self.path}: is {image.shape[1]}x{image.shape[0]}, "

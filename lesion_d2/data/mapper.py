@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from lesion_d2.data.augmentation import build_colour_augmentation
 from lesion_d2.data.geometry import build_geometry
 from lesion_d2.data.members import flip_transform
 from lesion_d2.errors import LesionError
+from lesion_d2.images.reading import read_image
+from lesion_d2.images.source import BadFileError
 
 
 class LesionMapper:
@@ -76,13 +79,15 @@ class LesionMapper:
         if "sample_seed" in record:
             np.random.seed(record.pop("sample_seed"))
         try:
-            image = utils.read_image(record["file_name"], format=self.image_format)
+            image, _ = read_image(Path(record["file_name"]))
             utils.check_image_size(record, image)
-        except (OSError, SyntaxError, utils.SizeMismatchError) as error:
+        except (BadFileError, utils.SizeMismatchError) as error:
             raise LesionError(
                 f"{record['file_name']}: cannot be used ({error}); convert the data set again with "
                 "tools/convert_isic.py"
             ) from error
+        if self.image_format == "RGB":
+            image = image[:, :, ::-1]
 
         flip = flip_transform(record, *image.shape[:2])
         aug_input = T.AugInput(np.ascontiguousarray(flip.apply_image(image)))

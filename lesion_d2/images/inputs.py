@@ -1,23 +1,14 @@
-"""Image files of a user: which there are, and reading one."""
+"""Image files of a user: which there are."""
 
-import io
 import os
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from detectron2.data.detection_utils import convert_PIL_to_numpy
-from PIL import Image, ImageOps
-
 from lesion_d2.errors import LesionError
 from lesion_d2.files import walk_files
-from lesion_d2.images.reading import BadFileError, read_header
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
+from lesion_d2.images.source import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -98,31 +89,3 @@ def _is_image(name: Path) -> bool:
 
 def _without_suffix(name: Path) -> str:
     return str(name.with_suffix(""))
-
-
-def load_image(
-    path: Path, enough: int = sys.maxsize
-) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-    """Read an image as the training does, EXIF orientation applied.
-
-    Args:
-        path: a JPEG or PNG file.
-        enough: no more pixels a side are needed. A JPEG that has many more is decoded at 1/2, 1/4
-            or 1/8 of its sides, not below this; that takes a fraction of the time.
-
-    Returns:
-        BGR pixels, uint8 of shape (h, w, 3), and the (height, width) of the whole image.
-
-    Raises:
-        BadFileError: if it is no JPEG or PNG of 8 bits, damaged, or above 179 megapixels.
-    """
-    try:
-        data = path.read_bytes()
-        header = read_header(data)
-        if header.mode.startswith("I"):
-            raise BadFileError("16_bit", "a grey image of more than 8 bits; convert it to 8 first")
-        image: Image.Image = Image.open(io.BytesIO(data))
-        image.draft(None, (enough, enough))
-        return convert_PIL_to_numpy(ImageOps.exif_transpose(image), "BGR"), header.shown_size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadFileError("unreadable", str(error) or type(error).__name__) from error

@@ -8,13 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.files import atomic_write
-from lesion_d2.images.reading import BadFileError, Header, decode_mask, orient
+from lesion_d2.images.orientation import orient
+from lesion_d2.images.reading import Header, decode_mask
+from lesion_d2.images.source import BadFileError
 
 Note = Callable[[str, str], None]  # takes a reason and what was seen
+# A mask that is lesion on more of its border than this may have lesion and skin swapped.
+BORDER_SHARE = 0.9
 
 
-def read_lesion(data: bytes, header: Header, foreground: int, note: Note) -> npt.NDArray[np.bool_]:
+def read_mask(data: bytes, header: Header, foreground: int, note: Note) -> npt.NDArray[np.bool_]:
     """Read a mask file.
+
+    Of two values, whichever they are, the brighter is the lesion; of two colours likewise. A shape
+    may also be drawn in the alpha channel alone. Of more shades of grey ``foreground`` decides.
 
     Args:
         data: the whole file.
@@ -23,61 +30,54 @@ def read_lesion(data: bytes, header: Header, foreground: int, note: Note) -> npt
         note: receives what is unusual about the mask.
 
     Returns:
-        (H, W) as it is to be seen, True on the lesion, of which there is at least a pixel.
+        (H, W) as it is to be seen, True on the lesion.
 
     Raises:
-        BadFileError: ``unreadable``, ``channels_differ``, ``16_bit_values`` or ``empty``.
+        BadFileError: ``unreadable``, ``channels_differ`` or ``16_bit_values``.
     """
-    decoded, complaint = decode_mask(data, header)
-    if complaint:
-        note("decoder_warning", complaint)
+    decoded, oddity = decode_mask(data, header)
+    if oddity:
+        note("decoder_warning", oddity)
     pixels = orient(decoded, header.orientation)
-    values = np.ascontiguousarray(_one_byte(_one_channel(pixels, header.mode, note), note))
-
+    values = np.ascontiguousarray(_one_channel(pixels, header.mode, note))
+    low, high = (int(value) for value in cv2.minMaxLoc(values)[:2])
     # OpenCV's passes over millions of pixels are several times as fast as numpy's.
+    if low < high and not cv2.countNonZero(cv2.inRange(values, low + 1, high - 1)):
+        if values.dtype == np.uint16:
+            note("16_bit", f"16 bits, values {low} and {high}: {high} is lesion")
+        elif (low, high) != (0, 255):
+            note("two_values", f"values {low} and {high}: {high} is lesion")
+        return values == high
+    if values.dtype == np.uint16:
+        if low < high:
+            raise BadFileError("16_bit_values", "16 bits, with more than two values")
+        values = (values >> 8).astype(np.uint8)
     between = cv2.countNonZero(cv2.inRange(values, 1, 254))
     if between:
         note("values_between", f"{between} pixels are neither 0 nor 255")
-    lesion = values == 255 if foreground == 255 else values > foreground
+    return values == 255 if foreground == 255 else values > foreground
+
+
+def read_lesion(data: bytes, header: Header, foreground: int, note: Note) -> npt.NDArray[np.bool_]:
+    """Read the mask of a lesion, as :func:`read_mask` does.
+
+    Returns:
+        (H, W), with at least a pixel of lesion.
+
+    Raises:
+        BadFileError: also ``empty``.
+    """
+    lesion = read_mask(data, header, foreground, note)
     if not lesion.any():
-        raise BadFileError("empty", f"no lesion; the largest value is {values.max()}")
+        raise BadFileError("empty", f"no lesion by the rule for --foreground {foreground}")
     if lesion.all():
         note("all_lesion", "every pixel is lesion")
+    elif (share := _border_share(lesion)) > BORDER_SHARE:
+        note("maybe_inverted", f"{share:.0%} of the border is lesion: are lesion and skin swapped?")
     components = _count_components(lesion)
     if components > 1:
         note("components", f"{components} separate parts, kept as one lesion")
     return lesion
-
-
-def _one_channel(pixels: npt.NDArray, mode: str, note: Note) -> npt.NDArray:
-    """Drop alpha and merge equal colour channels."""
-    if pixels.ndim == 2:
-        return pixels
-    if pixels.shape[2] == 4:
-        note("alpha", f"mode {mode}, alpha channel dropped")
-    grey = pixels[:, :, 0]
-    if any(not np.array_equal(grey, pixels[:, :, channel]) for channel in (1, 2)):
-        raise BadFileError("channels_differ", f"mode {mode}, not shades of grey")
-    if mode == "P":
-        note("palette", "palette of grey shades")
-    elif mode not in ("L", "LA"):
-        note("colour", f"mode {mode} with equal channels")
-    return grey
-
-
-def _one_byte(values: npt.NDArray, note: Note) -> npt.NDArray[np.uint8]:
-    if values.dtype == np.uint8:
-        return values
-    if ((values > 0) & (values < 65535)).any():
-        raise BadFileError("16_bit_values", "16 bits, with values other than 0 and 65535")
-    note("16_bit", "16 bits, only 0 and 65535: read as 0 and 255")
-    return (values >> 8).astype(np.uint8)
-
-
-def _count_components(lesion: npt.NDArray[np.bool_]) -> int:
-    """Count 8-connected parts: the contours that are not those of holes."""
-    _, hierarchy = cv2.findContours(lesion.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return int(np.count_nonzero(hierarchy[0, :, 3] < 0))
 
 
 def write_mask(path: Path, mask: npt.NDArray[np.bool_]) -> None:
@@ -85,3 +85,57 @@ def write_mask(path: Path, mask: npt.NDArray[np.bool_]) -> None:
     _, data = cv2.imencode(".png", mask.view(np.uint8) * np.uint8(255))
     with atomic_write(path, "wb") as stream:
         stream.write(data.tobytes())
+
+
+def _one_channel(pixels: npt.NDArray, mode: str, note: Note) -> npt.NDArray:
+    """Merge alpha and colour channels into shades of grey."""
+    if pixels.ndim == 2:
+        return pixels
+    colours = pixels[:, :, :3]
+    if pixels.shape[2] == 4:
+        alpha = pixels[:, :, 3]
+        if alpha.min() == alpha.max():
+            note("alpha", f"mode {mode}, alpha channel dropped")
+        elif (colours == colours[0, 0]).all():
+            note("alpha", f"mode {mode}, one colour: what is not transparent is lesion")
+            return alpha
+        else:
+            note("alpha", f"mode {mode}, transparent pixels are not lesion")
+            colours = np.where(alpha[:, :, None] > 0, colours, np.uint8(0))
+    grey = colours[:, :, 0]
+    if any(not np.array_equal(grey, colours[:, :, channel]) for channel in (1, 2)):
+        return _of_two_colours(colours, mode, note)
+    if mode == "P":
+        note("palette", "palette of grey shades")
+    elif mode not in ("L", "LA"):
+        note("colour", f"mode {mode} with equal channels")
+    return grey
+
+
+def _of_two_colours(colours: npt.NDArray, mode: str, note: Note) -> npt.NDArray[np.uint8]:
+    """Return 255 where the brighter of two colours is."""
+    first = colours[0, 0]
+    other = (colours != first).any(axis=2)
+    second = colours[other][0]
+    if (colours[other] != second).any():
+        raise BadFileError("channels_differ", f"mode {mode}, more than two colours")
+
+    def brightness(colour: npt.NDArray) -> float:
+        return float(colour @ np.array([0.299, 0.587, 0.114]))  # ITU-R BT.601
+
+    low, high = sorted((first, second), key=brightness)
+    seen = f"mode {mode}, two colours: {high.tolist()} is lesion, {low.tolist()} is not"
+    note("two_values", seen)
+    return (other == (high is second)).astype(np.uint8) * np.uint8(255)
+
+
+def _border_share(lesion: npt.NDArray[np.bool_]) -> float:
+    """Return the part of the outermost pixels that is lesion."""
+    sides = (lesion[0], lesion[-1], lesion[1:-1, 0], lesion[1:-1, -1])
+    return float(np.concatenate(sides).mean())
+
+
+def _count_components(lesion: npt.NDArray[np.bool_]) -> int:
+    """Count 8-connected parts: the contours that are not those of holes."""
+    _, hierarchy = cv2.findContours(lesion.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return int(np.count_nonzero(hierarchy[0, :, 3] < 0))

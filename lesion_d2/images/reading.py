@@ -1,53 +1,33 @@
-"""Decoding images and masks from bytes, and making both smaller in exact step.
+"""The one way to read an image or mask: its header first, then its pixels.
 
-A JPEG decoded at 1/2, 1/4 or 1/8 (libjpeg's DCT scaling) has ceil(side / k) pixels a side, each
-the mean of a block of k x k pixels counted from the corner where the *stored* rows begin. Whatever
-goes with such an image must be reduced over the same blocks, so all resizing is done on the stored
-pixels, and the EXIF orientation is applied afterwards.
+Whatever is wrong with a file, and whatever a library raises over it, becomes a
+:class:`~lesion_d2.images.source.BadFileError`.
 """
 
 import io
-import os
-import tempfile
+import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
-from math import ceil
-from typing import IO
+from pathlib import Path
 
-import cv2
-import kornia_rs.io
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-_JPEG_QUALITY = 95
-# PNG (ISO/IEC 15948), 11.2: depth and colour type in the header, and the last chunk.
-_GREY_OF_8_BITS = bytes([8, 0])
-_PNG_END = bytes(4) + b"IEND\xae\x42\x60\x82"
-# How libjpeg's message begins when pixels may be made up; its other warnings are harmless.
-_DAMAGE = "Corrupt JPEG data"
+from lesion_d2.images.dicom import open_dicom
+from lesion_d2.images.jpeg import can_be_scaled, decode_jpeg
+from lesion_d2.images.orientation import orient, orientation_of
+from lesion_d2.images.png import check_png, decode_grey, without_pixels
+from lesion_d2.images.scaling import STEPS, reduce, scaled_size, shrink, step_of
+from lesion_d2.images.source import BadFileError, image_format, read_source
 
-
-class BadFileError(Exception):
-    """A file that cannot be used.
-
-    Attributes:
-        reason: the reason without the kind of file, such as ``unreadable``.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+MAX_PIXELS = 178_956_970  # twice what Pillow warns of
+# What Pillow has to say of odd files: each is read exactly, or refused. Not inside a block that
+# puts the filters back afterwards: that is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -55,7 +35,7 @@ class Header:
     """What a file says about itself before any pixel is decoded.
 
     Attributes:
-        kind: ``JPEG`` or ``PNG``.
+        kind: its format, by Pillow's name, or ``DICOM``.
         mode: Pillow's name of the pixel format, such as ``RGB``, ``L`` or ``P``.
         height: rows as stored.
         width: columns as stored.
@@ -77,55 +57,19 @@ class Header:
 
 
 def read_header(data: bytes) -> Header:
-    """Read the header of a JPEG or PNG file.
+    """Read the header of an image file.
 
     Raises:
-        BadFileError: ``empty_file``, ``unreadable``, or ``too_large`` for more pixels than Pillow
-            lets through (178,956,970), refused before any memory is taken for them.
+        BadFileError: ``empty_file``, ``unreadable``, or ``too_large`` for more than ``MAX_PIXELS``
+            pixels, refused before any memory is taken for them.
     """
-    if not data:
-        raise BadFileError("empty_file", "0 bytes")
-    try:
-        with warnings.catch_warnings():
-            # Pillow already warns at half of its limit.
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-        # getexif() of a PNG without EXIF would decode all of it to look behind the pixels.
-        has_exif = image.format != "PNG" or "exif" in image.info
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
-    except Image.DecompressionBombError as error:
-        raise BadFileError("too_large", str(error)) from error
-    except Exception as error:  # Pillow's parsers raise nearly anything on damaged headers.
-        raise BadFileError("unreadable", "not a JPEG or PNG file, or its header is cut") from error
-    if orientation not in range(1, 9):
-        orientation = 1
-    kind = "PNG" if image.format == "PNG" else "JPEG"
-    return Header(kind, image.mode, image.height, image.width, orientation)
-
-
-def orient(pixels: npt.NDArray, orientation: int) -> npt.NDArray:
-    """Turn stored pixels (H, W[, C]) into the picture that is to be seen (EXIF 2.3, tag 0x112)."""
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-def unorient(pixels: npt.NDArray, orientation: int) -> npt.NDArray:
-    """Undo :func:`orient`; only the two quarter turns are not their own inverse."""
-    return orient(pixels, {6: 8, 8: 6}.get(orientation, orientation))
-
-
-def scaled_size(height: int, width: int, scale: Fraction) -> tuple[int, int]:
-    """Return the size after scaling: every side rounded up, as libjpeg does."""
-    return ceil(height * scale), ceil(width * scale)
+    kind = image_format(data)
+    with _opened(without_pixels(data) if kind == "PNG" else data, kind) as image:
+        return Header(kind, image.mode, image.height, image.width, orientation_of(image))
 
 
 def decode_image(data: bytes, header: Header, scale: Fraction) -> tuple[npt.NDArray[np.uint8], str]:
-    """Decode an image at a fraction of its size, as stored (no EXIF orientation).
+    """Decode an image at a fraction of its size, as stored (not yet turned).
 
     Args:
         data: the whole file.
@@ -133,118 +77,142 @@ def decode_image(data: bytes, header: Header, scale: Fraction) -> tuple[npt.NDAr
         scale: more than 0, at most 1.
 
     Returns:
-        BGR pixels of shape (ceil(H * scale), ceil(W * scale), 3), and what the decoder complained
-        of (an empty string when all is well).
+        BGR pixels of shape (ceil(H * scale), ceil(W * scale), 3), and what the decoder found odd
+        but harmless (an empty string when all is well). Alpha is dropped, of 16 bits the upper
+        8 are taken, of several pictures the first.
 
     Raises:
         BadFileError: ``unreadable`` when the pixels cannot be decoded or some are missing.
     """
-    step = _step(scale)
+    size, step, oddity = (header.height, header.width), step_of(scale), ""
     if header.kind == "JPEG":
-        pixels, complaint = _decode(data, _REDUCED[step] | cv2.IMREAD_IGNORE_ORIENTATION)
+        decoded = step if can_be_scaled(size) else 1
+        pixels, oddity = decode_jpeg(data, header.mode, size, decoded)
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+        step //= decoded
     else:
-        pixels, complaint = _decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        pixels = _reduce(pixels, step)
-    return _shrink(pixels, scaled_size(header.height, header.width, scale)), complaint
+        pixels = _decode(data, header, _to_bgr)
+    return shrink(reduce(pixels, step), scaled_size(*size, scale)), oddity
 
 
 def decode_mask(data: bytes, header: Header) -> tuple[npt.NDArray, str]:
-    """Decode a mask as it is, in channels, depth and orientation.
+    """Decode a mask as it is, in channels and depth, as stored (not yet turned).
 
     Args:
         data: the whole file.
         header: from :func:`read_header`.
 
     Returns:
-        (H, W) or (H, W, 3 or 4), uint8 or uint16, and what the decoder complained of.
+        (H, W) or (H, W, 3 or 4), uint8 or uint16, a palette as its colours, and what the decoder
+        found odd but harmless.
 
     Raises:
         BadFileError: ``unreadable`` when the pixels cannot be decoded or some are missing.
     """
-    if data[24:26] == _GREY_OF_8_BITS and data[37:41] == b"IDAT" and data.endswith(_PNG_END):
-        # Pixels and nothing else, as the official masks are: many times as fast as OpenCV, which
-        # reads, or explains, what this decoder refuses.
-        with suppress(Exception):
-            size = header.height, header.width
-            return kornia_rs.io.decode_image_png_u8(data, size, "mono")[:, :, 0], ""
-    return _decode(data, cv2.IMREAD_UNCHANGED)
+    size = (header.height, header.width)
+    if header.kind == "JPEG":
+        return decode_jpeg(data, header.mode, size, 1)
+    if header.kind == "PNG":
+        grey = decode_grey(data, size)
+        if grey is not None:
+            return grey, ""
+    return _decode(data, header, _to_values), ""
 
 
-def resize_mask(mask: npt.NDArray[np.bool_], scale: Fraction) -> npt.NDArray[np.bool_]:
-    """Scale a mask exactly as :func:`decode_image` scales its image.
+def read_image(
+    path: Path, enough: int = sys.maxsize
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Read an image as it is to be seen.
 
     Args:
-        mask: (H, W), as stored.
-        scale: more than 0, at most 1.
+        path: of the file.
+        enough: no more pixels a side are needed. A JPEG that has many more is decoded at 1/2, 1/4
+            or 1/8 of its sides, not below this; that takes a fraction of the time.
 
     Returns:
-        (ceil(H * scale), ceil(W * scale)): pixels at least half covered by the lesion.
+        BGR pixels, uint8 of shape (h, w, 3), and the (height, width) of the whole image.
+
+    Raises:
+        BadFileError: it cannot be read, or is damaged.
     """
-    if scale == 1:
-        return mask
-    height, width = mask.shape
-    reduced = _reduce(mask.view(np.uint8) * np.uint8(255), _step(scale))
-    return _shrink(reduced, scaled_size(height, width, scale)) >= 128
+    data = read_source(path)
+    header = read_header(data)
+    step = 1
+    if header.kind == "JPEG":
+        shortest = min(header.height, header.width)
+        step = next((k for k in STEPS if k * enough <= shortest), 1)
+    pixels, _ = decode_image(data, header, Fraction(1, step))
+    return np.ascontiguousarray(orient(pixels, header.orientation)), header.shown_size
 
 
-def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Encode BGR pixels as JPEG of quality 95."""
-    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return data.tobytes()
+def _decode(
+    data: bytes, header: Header, convert: Callable[[Image.Image], npt.NDArray]
+) -> npt.NDArray:
+    if header.kind == "PNG":
+        check_png(data)
+    with _opened(data, header.kind) as image:
+        pixels = convert(image)
+    if pixels.shape[:2] != (header.height, header.width):
+        raise BadFileError("unreadable", "it gives two sizes for one picture")
+    return pixels
 
 
-def _step(scale: Fraction) -> int:
-    """Return the largest k whose DCT-scaled picture is not smaller than the target."""
-    return max(k for k in _REDUCED if scale * k <= 1)
+def _to_bgr(image: Image.Image) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        grey = (_deep(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
 
 
-def _reduce(pixels: npt.NDArray, k: int) -> npt.NDArray:
-    """Average blocks of k x k pixels; the last ones are filled up by repeating the edge."""
-    if k == 1:
-        return pixels
-    height, width = pixels.shape[:2]
-    if height % k or width % k:
-        pixels = cv2.copyMakeBorder(pixels, 0, -height % k, 0, -width % k, cv2.BORDER_REPLICATE)
-    return _shrink(pixels, (pixels.shape[0] // k, pixels.shape[1] // k))
+def _to_values(image: Image.Image) -> npt.NDArray:
+    if image.mode.startswith("I"):
+        return _deep(image)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    has_alpha = "transparency" in image.info or image.mode in ("LA", "PA", "RGBA", "La", "RGBa")
+    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
 
 
-def _shrink(pixels: npt.NDArray, size: tuple[int, int]) -> npt.NDArray:
-    """Average over pixel areas; ``size`` is (height, width)."""
-    if pixels.shape[:2] == size:
-        return pixels
-    return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
-
-
-def _decode(data: bytes, flags: int) -> tuple[npt.NDArray, str]:
-    """Decode with OpenCV; return the pixels and the decoder's messages."""
-    with _captured_stderr() as log:
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except cv2.error:
-            pixels = None
-        log.seek(0)
-        messages = " ".join(log.read().decode(errors="replace").split())
-    if pixels is None or _DAMAGE in messages:
-        raise BadFileError("unreadable", messages or "cut short or damaged")
-    return pixels, messages
+def _deep(image: Image.Image) -> npt.NDArray[np.uint16]:
+    """Return the pixels of a grey image of 16 bits; Pillow may have read them into 32."""
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise BadFileError("unreadable", "grey of 32 bits; convert it to 8 first")
+    return pixels.astype(np.uint16)
 
 
 @contextmanager
-def _captured_stderr() -> Iterator[IO[bytes]]:
-    """Collect what C libraries print: libjpeg and libpng report damage nowhere else."""
-    log = _log()
-    log.seek(0)
-    log.truncate()
-    saved = os.dup(2)
-    os.dup2(log.fileno(), 2)
+def _opened(data: bytes, kind: str) -> Iterator[Image.Image]:
+    """Open a file with Pillow; what it raises here or in the block becomes a BadFileError."""
     try:
-        yield log
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        if kind == "DICOM":
+            image = open_dicom(data, MAX_PIXELS)
+        else:
+            if kind == "HEIF":
+                _register_heif()
+            image = Image.open(io.BytesIO(data), formats=(kind,))
+        if image.height * image.width > MAX_PIXELS:
+            raise BadFileError("too_large", f"{image.height * image.width:,} pixels")
+        with image:
+            yield image
+    except BadFileError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadFileError("too_large", str(error)) from error
+    except Image.UnidentifiedImageError as error:
+        raise BadFileError(
+            "unreadable", f"begins like {kind}, but its header is damaged"
+        ) from error
+    except Exception as error:  # parsers of damaged files raise nearly anything
+        detail = str(error) or type(error).__name__
+        raise BadFileError("unreadable", f"{kind}: {detail}") from error
 
 
-@cache
-def _log() -> IO[bytes]:
-    """Return a file for all that this process collects; a new one each time would take longer."""
-    return tempfile.TemporaryFile()
+def _register_heif() -> None:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        detail = "a HEIC file; pip install pillow-heif to read it"
+        raise BadFileError("unreadable", detail) from error
+    pillow_heif.register_heif_opener()

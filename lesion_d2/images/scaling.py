@@ -1,0 +1,60 @@
+"""Making images and masks smaller in exact step.
+
+A JPEG decoded at 1/2, 1/4 or 1/8 (libjpeg's DCT scaling) has ceil(side / k) pixels a side, each
+the mean of a block of k x k pixels counted from the corner where the *stored* rows begin. Whatever
+goes with such an image must be reduced over the same blocks, so all resizing is done on the stored
+pixels, and they are turned afterwards.
+"""
+
+from fractions import Fraction
+from math import ceil
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+STEPS = (8, 4, 2, 1)
+
+
+def scaled_size(height: int, width: int, scale: Fraction) -> tuple[int, int]:
+    """Return the size after scaling: every side rounded up, as libjpeg does."""
+    return ceil(height * scale), ceil(width * scale)
+
+
+def step_of(scale: Fraction) -> int:
+    """Return the largest k whose picture at 1/k of its sides is not smaller than the target."""
+    return next(k for k in STEPS if scale * k <= 1)
+
+
+def reduce(pixels: npt.NDArray, k: int) -> npt.NDArray:
+    """Average blocks of k x k pixels; the last ones are filled up by repeating the edge."""
+    if k == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    if height % k or width % k:
+        pixels = cv2.copyMakeBorder(pixels, 0, -height % k, 0, -width % k, cv2.BORDER_REPLICATE)
+    return shrink(pixels, (pixels.shape[0] // k, pixels.shape[1] // k))
+
+
+def shrink(pixels: npt.NDArray, size: tuple[int, int]) -> npt.NDArray:
+    """Average over pixel areas; ``size`` is (height, width)."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def resize_mask(mask: npt.NDArray[np.bool_], scale: Fraction) -> npt.NDArray[np.bool_]:
+    """Scale a mask exactly as :func:`~lesion_d2.images.reading.decode_image` scales its image.
+
+    Args:
+        mask: (H, W), as stored.
+        scale: more than 0, at most 1.
+
+    Returns:
+        (ceil(H * scale), ceil(W * scale)): pixels at least half covered by the lesion.
+    """
+    if scale == 1:
+        return mask
+    height, width = mask.shape
+    reduced = reduce(mask.view(np.uint8) * np.uint8(255), step_of(scale))
+    return shrink(reduced, scaled_size(height, width, scale)) >= 128
