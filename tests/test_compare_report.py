@@ -15,11 +15,8 @@ from lesion_d2.commands.compare import compare_folders, make_report, write_repor
 from lesion_d2.data.converted import read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.official import SCORES
-from lesion_d2.figures.comparison import (
-    changed_images_figure,
-    changes_figure,
-    read_submitted,
-)
+from lesion_d2.figures.comparison import changed_images_figure, changes_figure
+from lesion_d2.results.submission import read_submitted
 
 TOOL = ROOT / "tools" / "compare.py"
 
@@ -152,8 +149,10 @@ def test_a_broken_submission(drawn, content, message):
 def test_images_of_another_data_set_are_refused(drawn):
     dataset, folders = drawn
     evaluations = tuple(compare_folders(folders).evaluations)
-    with pytest.raises(LesionError, match=r"image 77 of tiny_test is not in .*test.json"):
-        changed_images_figure([(77, 0.5, 0.4)], evaluations, dataset, ("1", "2"), "")
+    path = dataset / "test.json"
+    path.write_text(path.read_text().replace('"id": 30', '"id": 77'))
+    with pytest.raises(LesionError, match=r"image 30 of tiny_test is not in .*test.json"):
+        changed_images_figure([(30, 0.5, 0.4)], evaluations, dataset, ("1", "2"), "")
 
 
 # --- the tool

@@ -210,13 +210,13 @@ def test_augmentations_change_colours_and_never_the_mask(dataset):
     images = read_split(dataset, "train")[:2]
     examples = augmentations.augment(images, get_lesion_cfg(), seed=0)
     again = augmentations.augment(images, get_lesion_cfg(), seed=0)
-    for example, repeated, lesion in zip(examples, again, images, strict=True):
-        titles = [title for title, _ in example.panels]
+    for (panels, _), (repeated, _), lesion in zip(examples, again, images, strict=True):
+        titles = [title for title, _ in panels]
         names = ["gaussian blur", "coarse dropout", "brightness channel", "sharpen"]
         assert titles[:5] == [lesion.isic_id, *names]
         original = lesion.read_rgb()
-        np.testing.assert_array_equal(example.panels[0][1], original)
-        for (title, panel), (_, same) in zip(example.panels, repeated.panels, strict=True):
+        np.testing.assert_array_equal(panels[0][1], original)
+        for (title, panel), (_, same) in zip(panels, repeated, strict=True):
             assert panel.shape == original.shape
             np.testing.assert_array_equal(panel, same)
             if title in names or title.startswith("random subset: 4"):

@@ -43,8 +43,8 @@ def test_boxplot_has_our_quartiles_and_the_seeds():
     assert {(0.82, 0.71), (0.90, 0.96), (0.85,)} <= set(levels)
     said = texts(figure)
     for part in (
-        *("isic2018_test", "200 images, scores of 0.65 and above", "4 of them at 0.0"),
-        *("0.123 to 0.789", "original experiment\n(published figure; other images)"),
+        *("isic2018_test", "200 images\nscores of 0.65 and above", "4 of them at 0.0"),
+        *("0.123 to 0.789", "original experiment\n(published; other images)"),
     ):
         assert part in said
 
@@ -90,7 +90,7 @@ def test_flipped_copies_are_left_out_of_the_predictions(dataset, run):
     evaluation = run / "eval" / "tiny_test"
     with open(evaluation / "per_image.csv", "a") as stream:
         stream.write("10000030,ISIC_0000030,0.0\n")
-    path = plot.draw_predictions(evaluation, dataset, which="worst")
+    (path,) = plot.draw_predictions(evaluation, dataset, which="worst")
     assert_png(path)
 
 

@@ -101,4 +101,4 @@ def test_broken_run(run, name, content, message):
     if content is not None:
         (run / name).write_text(content)
     with pytest.raises(LesionError, match=message):
-        plot.draw_run(run)
+        plot.draw_losses(run)

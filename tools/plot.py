@@ -19,6 +19,46 @@ examples:
         --dataset datasets/isic2018 --which worst --count 12
 `tools/plot.py FIGURE --help` lists the options of one figure.
 """
+FOLDERS = {
+    "dataset": "converted data set, written by tools/convert_isic.py",
+    "run": "run, written by tools/train_net.py",
+    "eval": "evaluation, written by tools/eval.py",
+}
+# Folders it is drawn from, what it shows, where it goes.
+FIGURES = {
+    "resolutions": (
+        ("dataset",),
+        "sizes of the original images and the 700 x 700 rule",
+        "DATASET/figures/resolutions.png",
+    ),
+    "samples": (
+        ("dataset",),
+        "random images with their masks",
+        "DATASET/figures/samples_SPLIT.png",
+    ),
+    "augmentations": (
+        ("dataset",),
+        "random images as the colour augmentations change them",
+        "DATASET/figures/augmentations.png",
+    ),
+    "losses": (("run",), "six losses by epoch, training and validation", "RUN/figures/losses.png"),
+    "boxplot": (
+        ("eval",),
+        "box plot of the per-image IoU beside the original experiment's",
+        "EVAL/boxplot.png",
+    ),
+    "predictions": (
+        ("eval", "dataset"),
+        "predictions beside the ground truth",
+        "EVAL/predictions_WHICH.png",
+    ),
+    "all": (
+        ("run", "dataset"),
+        "all of these, into RUN/figures and each evaluation's folder",
+        "",
+    ),
+}
+COUNTS = {"samples": 6, "augmentations": 2, "predictions": 8}
 
 
 def parse_arguments() -> dict[str, Any]:
@@ -27,97 +67,27 @@ def parse_arguments() -> dict[str, Any]:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
-
-    def add(name: str, *folders: str, help: str, default_output: str) -> argparse.ArgumentParser:
-        figure = figures.add_parser(name, help=help, description=help.capitalize() + ".")
-        kinds = {
-            "dataset": "converted data set, written by tools/convert_isic.py",
-            "run": "run, written by tools/train_net.py",
-            "eval": "evaluation, written by tools/eval.py",
-        }
+    for name, (folders, help, output) in FIGURES.items():
+        add = figures.add_parser(name, help=help, description=f"Draw {help}.").add_argument
         for folder in folders:
-            figure.add_argument(
-                f"--{folder}",
-                type=Path,
-                required=True,
-                metavar="DIR",
-                dest=f"{folder}_dir",
-                help=f"folder of the {kinds[folder]}",
-            )
-        if default_output:
-            figure.add_argument(
-                "--output", type=Path, metavar="FILE", help=f"default: {default_output}"
-            )
-        return figure
-
-    def add_choice(figure: argparse.ArgumentParser, count: int) -> None:
-        figure.add_argument(
-            "--count", type=positive, default=count, help=f"how many (default: {count})"
-        )
-        figure.add_argument("--seed", type=int, default=0, help="of the random choice (default: 0)")
-
-    add(
-        "resolutions",
-        "dataset",
-        help="sizes of the original images and the 700 x 700 rule",
-        default_output="DATASET/figures/resolutions.png",
-    )
-    samples = add(
-        "samples",
-        "dataset",
-        help="random images with their masks",
-        default_output="DATASET/figures/samples_SPLIT.png",
-    )
-    augmentations = add(
-        "augmentations",
-        "dataset",
-        help="random images as the colour augmentations change them",
-        default_output="DATASET/figures/augmentations.png",
-    )
-    augmentations.add_argument(
-        "--config-file",
-        type=Path,
-        metavar="FILE",
-        help="where INPUT.COLOUR is set (default: the project's defaults)",
-    )
-    for figure, count in ((samples, 6), (augmentations, 2)):
-        add_choice(figure, count)
-        figure.add_argument(
-            "--split", choices=("train", "val", "test"), default="train", help="(default: train)"
-        )
-    add(
-        "losses",
-        "run",
-        help="six losses by epoch, training and validation",
-        default_output="RUN/figures/losses.png",
-    )
-    add(
-        "boxplot",
-        "eval",
-        help="box plot of the per-image IoU beside the original experiment's",
-        default_output="EVAL/boxplot.png",
-    )
-    predictions = add(
-        "predictions",
-        "eval",
-        "dataset",
-        help="predictions beside the ground truth",
-        default_output="EVAL/predictions_WHICH.png",
-    )
-    add_choice(predictions, 8)
-    predictions.add_argument(
-        "--which",
-        choices=("random", "best", "median", "worst"),
-        default="random",
-        help="which images, by their IoU (default: random)",
-    )
-    add(
-        "all",
-        "run",
-        "dataset",
-        help="all of these, into RUN/figures and each evaluation's folder",
-        default_output="",
-    )
+            what = f"folder of the {FOLDERS[folder]}"
+            dest = f"{folder}_dir"
+            add(f"--{folder}", type=Path, required=True, metavar="DIR", dest=dest, help=what)
+        if output:
+            add("--output", type=Path, metavar="FILE", help=f"default: {output}")
+        if count := COUNTS.get(name):
+            add("--count", type=positive, default=count, help=f"how many (default: {count})")
+            add("--seed", type=int, default=0, help="of the random choice (default: 0)")
+        if name in ("samples", "augmentations"):
+            splits = ("train", "val", "test")
+            add("--split", choices=splits, default="train", help="(default: train)")
+        if name == "augmentations":
+            what = "where INPUT.COLOUR is set (default: the project's defaults)"
+            add("--config-file", type=Path, metavar="FILE", help=what)
+        if name == "predictions":
+            choices = ("random", "best", "median", "worst")
+            what = "which images, by their IoU (default: random)"
+            add("--which", choices=choices, default="random", help=what)
     return vars(parser.parse_args())
 
 
@@ -135,8 +105,7 @@ def main() -> None:
 
     from lesion_d2.commands import plot
 
-    paths = getattr(plot, f"draw_{name}")(**arguments)
-    for path in [paths] if isinstance(paths, Path) else paths:
+    for path in getattr(plot, f"draw_{name}")(**arguments):
         print(path)
 
 

@@ -25,14 +25,14 @@ def dataset_name(dataset_dir: Path, split: str) -> str:
     return f"{dataset_dir.resolve().name}_{split}"
 
 
-def draw_resolutions(dataset_dir: Path, output: Path | None = None) -> Path:
+def draw_resolutions(dataset_dir: Path, output: Path | None = None) -> list[Path]:
     """Draw the sizes of the original images of all splits."""
     images = [image for split in SPLITS for image in read_split(dataset_dir, split)]
     if not images:
         raise LesionError(f"{dataset_dir}: holds no image; convert it with tools/convert_isic.py")
     sizes = [(image.original_width, image.original_height) for image in images]
     figure = resolutions_figure(sizes, dataset_dir.resolve().name)
-    return save_figure(figure, output or dataset_dir / "figures" / "resolutions.png")
+    return [save_figure(figure, output or dataset_dir / "figures" / "resolutions.png")]
 
 
 def random_images(dataset_dir: Path, split: str, count: int, seed: int) -> list[LesionImage]:
@@ -40,8 +40,7 @@ def random_images(dataset_dir: Path, split: str, count: int, seed: int) -> list[
     images = read_split(dataset_dir, split)
     if not images:
         raise LesionError(f"{dataset_dir / split}.json: holds no image; choose another split")
-    order = np.random.default_rng(seed).permutation(len(images))
-    return [images[index] for index in order[:count]]
+    return [images[i] for i in choose([0] * len(images), "random", count, seed)]
 
 
 def draw_samples(
@@ -50,12 +49,12 @@ def draw_samples(
     count: int = 6,
     seed: int = 0,
     output: Path | None = None,
-) -> Path:
+) -> list[Path]:
     """Draw ``count`` random images of a split with their masks."""
     images = random_images(dataset_dir, split, count, seed)
     title = f"{dataset_name(dataset_dir, split)}: {len(images)} random images with their masks"
     figure = samples_figure(images, title)
-    return save_figure(figure, output or dataset_dir / "figures" / f"samples_{split}.png")
+    return [save_figure(figure, output or dataset_dir / "figures" / f"samples_{split}.png")]
 
 
 def draw_augmentations(
@@ -65,7 +64,7 @@ def draw_augmentations(
     count: int = 2,
     seed: int = 0,
     output: Path | None = None,
-) -> Path:
+) -> list[Path]:
     """Draw what the colour augmentations do to ``count`` random images of a split.
 
     ``config_file`` is that of a run or of an experiment; by default the project's defaults.
@@ -78,20 +77,20 @@ def draw_augmentations(
     images = random_images(dataset_dir, split, count, seed)
     title = f"{dataset_name(dataset_dir, split)}: colour augmentations\n{describe_ranges(cfg)}"
     figure = augmentations_figure(augment(images, cfg, seed), title)
-    return save_figure(figure, output or dataset_dir / "figures" / "augmentations.png")
+    return [save_figure(figure, output or dataset_dir / "figures" / "augmentations.png")]
 
 
-def draw_losses(run_dir: Path, output: Path | None = None) -> Path:
+def draw_losses(run_dir: Path, output: Path | None = None) -> list[Path]:
     """Draw the losses by epoch of a run."""
     figure = losses_figure(read_metrics(run_dir), read_schedule(run_dir), run_dir.resolve().name)
-    return save_figure(figure, output or run_dir / "figures" / "losses.png")
+    return [save_figure(figure, output or run_dir / "figures" / "losses.png")]
 
 
-def draw_boxplot(eval_dir: Path, output: Path | None = None) -> Path:
+def draw_boxplot(eval_dir: Path, output: Path | None = None) -> list[Path]:
     """Draw the box plot of an evaluation."""
     evaluation = read_evaluation(eval_dir)
-    figure = boxplot_figure(list(evaluation.max_iou.values()), evaluation.summary)
-    return save_figure(figure, output or eval_dir / "boxplot.png")
+    figure = boxplot_figure(evaluation.table["max_iou"], evaluation.summary)
+    return [save_figure(figure, output or eval_dir / "boxplot.png")]
 
 
 def draw_predictions(
@@ -101,13 +100,12 @@ def draw_predictions(
     which: str = "random",
     seed: int = 0,
     output: Path | None = None,
-) -> Path:
+) -> list[Path]:
     """Draw ``count`` predictions of an evaluation, flipped copies of images left out.
 
     ``which`` and ``seed`` are those of :func:`lesion_d2.figures.predictions.choose`.
     """
     evaluation = read_evaluation(eval_dir)
-    name = evaluation.summary["dataset"]
     lesions = evaluated_lesions(evaluation, dataset_dir)
     max_iou = {key: iou for key, iou in evaluation.max_iou.items() if key in lesions}
     instances = read_predictions(eval_dir)
@@ -116,36 +114,19 @@ def draw_predictions(
     images = [PredictedImage(lesions[ids[i]], instances.get(ids[i], [])) for i in chosen]
     words = {"median": "nearest to the median"}.get(which, which)
     title = (
-        f"{name}: {len(images)} of {len(ids):,} images ({words}), "
+        f"{evaluation.summary['dataset']}: {len(images)} of {len(ids):,} images ({words}), "
         f"scores of {evaluation.summary['score_threshold']:g} and above"
     )
     figure = predictions_figure(images, title)
-    return save_figure(figure, output or eval_dir / f"predictions_{which}.png")
-
-
-def draw_dataset(dataset_dir: Path, output_dir: Path | None = None) -> list[Path]:
-    """Draw resolutions and samples into ``output_dir``, by default the data set's ``figures``."""
-    output_dir = output_dir or dataset_dir / "figures"
-    return [
-        draw_resolutions(dataset_dir, output_dir / "resolutions.png"),
-        draw_samples(dataset_dir, output=output_dir / "samples.png"),
-    ]
-
-
-def draw_run(run_dir: Path) -> list[Path]:
-    """Draw the losses into the run's ``figures``."""
-    return [draw_losses(run_dir)]
+    return [save_figure(figure, output or eval_dir / f"predictions_{which}.png")]
 
 
 def draw_evaluation(eval_dir: Path, dataset_dir: Path) -> list[Path]:
     """Draw the box plot and random, best and worst predictions into the evaluation folder."""
-    return [
-        draw_boxplot(eval_dir),
-        *(
-            draw_predictions(eval_dir, dataset_dir, which=which)
-            for which in ("random", "best", "worst")
-        ),
-    ]
+    paths = draw_boxplot(eval_dir)
+    for which in ("random", "best", "worst"):
+        paths += draw_predictions(eval_dir, dataset_dir, which=which)
+    return paths
 
 
 def draw_all(run_dir: Path, dataset_dir: Path) -> list[Path]:
@@ -155,12 +136,14 @@ def draw_all(run_dir: Path, dataset_dir: Path) -> list[Path]:
     on a split of the data set to that evaluation's folder.
     """
     figures = run_dir / "figures"
-    paths = draw_run(run_dir) + draw_dataset(dataset_dir, figures)
-    paths.append(
-        draw_augmentations(
+    paths = [
+        *draw_losses(run_dir),
+        *draw_resolutions(dataset_dir, figures / "resolutions.png"),
+        *draw_samples(dataset_dir, output=figures / "samples.png"),
+        *draw_augmentations(
             dataset_dir, run_dir / "config.yaml", output=figures / "augmentations.png"
-        )
-    )
+        ),
+    ]
     for split in SPLITS:
         eval_dir = run_dir / "eval" / dataset_name(dataset_dir, split)
         if eval_dir.is_dir():

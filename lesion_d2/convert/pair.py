@@ -25,7 +25,7 @@ from lesion_d2.images.source import BadFileError, read_source
 Resize = Literal["original", "none"] | int
 
 # The original experiment makes images of more than 700 x 700 pixels smaller, to 25 % a side.
-_ORIGINAL_PIXELS = 700 * 700
+ORIGINAL_PIXELS = 700 * 700
 _ORIGINAL_SCALE = Fraction(1, 4)
 # An image that stays is decoded only to check it and for its signature, to no less than this side.
 _PREVIEW_SIDE = 128
@@ -100,7 +100,7 @@ def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) ->
     scaled_height, scaled_width = scaled_size(height, width, prescale)
     if resize == "original":
         return prescale * (
-            _ORIGINAL_SCALE if scaled_height * scaled_width > _ORIGINAL_PIXELS else 1
+            _ORIGINAL_SCALE if scaled_height * scaled_width > ORIGINAL_PIXELS else 1
         )
     if resize == "none" or max(scaled_height, scaled_width) <= resize:
         return prescale

@@ -1,6 +1,5 @@
-"""The original experiment's figures, drawn from converted data sets, runs and evaluations.
+"""The original experiment's figures, drawn from plain data; each is the same as PNG and in a page.
 
-Functions named ``*_figure`` take plain data and return a matplotlib figure (shown at once as the
-last line of a notebook cell); functions named ``draw_*`` read folders and write PNG files.
-Nothing here imports torch or Detectron2, except to draw augmentations.
+Functions named ``*_figure`` return a matplotlib figure, whose first line of title says what it
+shows. Nothing here imports torch or Detectron2, except to draw augmentations.
 """

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from matplotlib.figure import Figure
 
-from lesion_d2.data.augmentation import RandomSubset, build_colour_augmentation
+from lesion_d2.data.augmentation import build_colour_augmentation
 from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import (
     TRUTH_COLOUR,
@@ -22,49 +21,21 @@ from lesion_d2.figures.style import (
 SUBSETS_SHOWN = 3
 COLUMNS = 4
 
-
-class AugmentedImage(NamedTuple):
-    """An image's panels, (title, RGB image of shape (H, W, 3), uint8) each, the original first.
-
-    ``mask`` is the lesion's, bool, shape (H, W).
-    """
-
-    panels: list[tuple[str, np.ndarray]]
-    mask: np.ndarray
+# (title, RGB image of shape (H, W, 3), uint8) of each panel, the original first; the lesion's
+# mask, bool, shape (H, W), is that of all of them.
+AugmentedImage = tuple[list[tuple[str, np.ndarray]], np.ndarray]
 
 
 def describe_ranges(cfg: CfgNode) -> str:
     """Return the ranges of ``cfg.INPUT.COLOUR`` in words."""
-    colour = cfg.INPUT.COLOUR
+    keys = ("BLUR_SIGMA", "DROPOUT_COUNT", "DROPOUT_SIDE", "BRIGHTNESS", "SHARPEN")
     blur, count, side, brightness, sharpen = (
-        f"{low:g} to {high:g}"
-        for low, high in (
-            colour.BLUR_SIGMA,
-            colour.DROPOUT_COUNT,
-            colour.DROPOUT_SIDE,
-            colour.BRIGHTNESS,
-            colour.SHARPEN,
-        )
+        "{:g} to {:g}".format(*cfg.INPUT.COLOUR[key]) for key in keys
     )
     return (
         f"drawn from: blur sigma {blur} pixels; {count} rectangles, sides {side} of the image's;\n"
         f"brightness {brightness} grey levels; share of the sharpened copy {sharpen}"
     )
-
-
-def _augment(image: np.ndarray, subset: RandomSubset) -> list[tuple[str, np.ndarray]]:
-    """Return the panels after the original: each augmentation by itself, then random subsets."""
-    panels = []
-    for augmentation in subset.augmentations:
-        words = re.sub(r"(?<!^)([A-Z])", r" \1", type(augmentation).__name__).lower()
-        aug_input = T.AugInput(image)
-        augmentation(aug_input)
-        panels.append((words.removeprefix("random "), aug_input.image))
-    for _ in range(SUBSETS_SHOWN):
-        aug_input = T.AugInput(image)
-        applied = len(subset(aug_input).transforms)
-        panels.append((f"random subset: {applied} of {len(subset.augmentations)}", aug_input.image))
-    return panels
 
 
 def augment(images: Sequence[LesionImage], cfg: CfgNode, seed: int) -> list[AugmentedImage]:
@@ -83,8 +54,18 @@ def augment(images: Sequence[LesionImage], cfg: CfgNode, seed: int) -> list[Augm
     augmented = []
     for lesion in images:
         image = lesion.read_rgb()
-        panels = [(lesion.isic_id, image), *_augment(image, subset)]
-        augmented.append(AugmentedImage(panels, lesion.read_mask()))
+        panels = [(lesion.isic_id, image)]
+        for augmentation in subset.augmentations:
+            words = re.sub(r"(?<!^)([A-Z])", r" \1", type(augmentation).__name__).lower()
+            aug_input = T.AugInput(image)
+            augmentation(aug_input)
+            panels.append((words.removeprefix("random "), aug_input.image))
+        for _ in range(SUBSETS_SHOWN):
+            aug_input = T.AugInput(image)
+            applied = len(subset(aug_input).transforms)
+            title = f"random subset: {applied} of {len(subset.augmentations)}"
+            panels.append((title, aug_input.image))
+        augmented.append((panels, lesion.read_mask()))
     return augmented
 
 
@@ -95,11 +76,11 @@ def augmentations_figure(examples: Sequence[AugmentedImage], title: str) -> Figu
         examples: at least one; all with equally many panels.
         title: of the figure; say which data set the images come from.
     """
-    rows = -(-len(examples[0].panels) // COLUMNS)
+    rows = -(-len(examples[0][0]) // COLUMNS)
     figure, axes = image_grid(rows * len(examples), COLUMNS, title)
-    for example, block in zip(examples, axes.reshape(len(examples), -1), strict=True):
-        for (panel_title, image), ax in zip(example.panels, block, strict=False):
+    for (panels, mask), block in zip(examples, axes.reshape(len(examples), -1), strict=True):
+        for (panel_title, image), ax in zip(panels, block, strict=False):
             show_image(ax, image, panel_title)
-            draw_outline(ax, example.mask, TRUTH_COLOUR, linewidths=1)
+            draw_outline(ax, mask, TRUTH_COLOUR, 1)
     outline_legend(figure, {"mask, the same in every panel": TRUTH_COLOUR})
     return figure

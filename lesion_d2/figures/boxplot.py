@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 
-from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
+from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_chart
 
 # Read off the box plot of "ISICs 2018 Lesion Segmentation using Mask R-CNN", which also shows
 # several images at 0.0; their number is not known, so the one point stands for them all.
@@ -23,7 +23,7 @@ ORIGINAL_STATISTICS: dict[str, Any] = {
 
 
 def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
-    """Draw our box and that of the original experiment.
+    """Draw our box and the original experiment's.
 
     Whiskers reach to the last image within 1.5 times the interquartile range of the box.
 
@@ -34,14 +34,21 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
             its interval ``mean_max_iou_low``, ``mean_max_iou_high``.
     """
     values = np.asarray(max_iou, float)
-    ours = boxplot_stats(values)[0]
-
-    figure = new_figure(9, 7)
-    ax = figure.subplots()
+    drawn = [boxplot_stats(values)[0], ORIGINAL_STATISTICS]
+    mean, low, high = (summary[f"mean_max_iou{end}"] for end in ("", "_low", "_high"))
+    figure, ax = new_chart(
+        f"{summary['dataset']}: max IoU of {len(values):,} images\n"
+        f"scores of {summary['score_threshold']:g} and above, mean {mean:.3f} "
+        f"(95 % interval {low:.3f} to {high:.3f})",
+        xlim=(0.75, 3),
+        ylim=(-0.03, 1.03),
+        ylabel="max IoU of an image",
+        yticks=np.linspace(0, 1, 11),
+    )
     boxes = ax.bxp(
-        [ours, ORIGINAL_STATISTICS],
-        positions=[1, 2],
-        widths=0.4,
+        drawn,
+        positions=[1, 2.1],
+        widths=0.3,
         showmeans=True,
         patch_artist=True,
         medianprops={"color": "black", "linewidth": 1.5},
@@ -50,37 +57,21 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
     )
     for box, colour in zip(boxes["boxes"], (FIRST_COLOUR, SECOND_COLOUR), strict=True):
         box.set(facecolor=colour, alpha=0.6)
-    for position, statistics in ((1, ours), (2, ORIGINAL_STATISTICS)):
+    for place, box in zip((1, 2.1), drawn, strict=True):
         ax.text(
-            position + 0.24,
-            statistics["med"],
-            f"median {statistics['med']:.3f}\nquartiles {statistics['q1']:.2f}"
-            f" and {statistics['q3']:.2f}\nwhiskers {statistics['whislo']:.2f}"
-            f" and {statistics['whishi']:.2f}\nmean {statistics['mean']:.3f}",
+            place + 0.2,
+            box["med"],
+            f"median {box['med']:.3f}\nmean {box['mean']:.3f}\nquartiles {box['q1']:.2f}, "
+            f"{box['q3']:.2f}\nwhiskers {box['whislo']:.2f}, {box['whishi']:.2f}",
             va="center",
-            fontsize=9,
+            fontsize=8,
         )
-    ax.text(2.06, 0.0, "several images at 0.0", va="center", fontsize=9)
+    ax.text(2.16, 0, "several images at 0.0", va="center", fontsize=8)
+    ours = f"{len(values):,} images, {np.sum(values == 0):,} of them at 0.0"
     ax.set_xticks(
-        [1, 2],
-        [
-            f"{summary['dataset']}\n{len(values):,} images, {np.sum(values == 0):,} of them at 0.0",
-            "original experiment\n(published figure; other images)",
-        ],
+        [1, 2.1],
+        [f"{summary['dataset']}\n{ours}", "original experiment\n(published; other images)"],
+        fontsize=9,
     )
-    ax.set(
-        xlim=(0.6, 2.8),
-        ylim=(-0.03, 1.03),
-        ylabel="max IoU of an image",
-        xlabel="box: quartiles; line: median; diamond: mean; "
-        "whiskers: last image within 1.5 times the box",
-    )
-    ax.yaxis.set_ticks(np.linspace(0, 1, 11))
-    ax.grid(axis="y", alpha=0.3)
-    ax.set_title(
-        f"{summary['dataset']}: max IoU of {len(values):,} images, "
-        f"scores of {summary['score_threshold']:g} and above\n"
-        f"mean {summary['mean_max_iou']:.3f} (95 % interval {summary['mean_max_iou_low']:.3f} to "
-        f"{summary['mean_max_iou_high']:.3f})"
-    )
+    ax.grid(False, axis="x")
     return figure

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lesion_d2.data.converted import LesionImage
-from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.figures.style import (
     FIRST_COLOUR,
@@ -23,7 +20,8 @@ from lesion_d2.figures.style import (
     outline_legend,
     show_image,
 )
-from lesion_d2.results.evaluation import REMEDY, evaluated_lesions
+from lesion_d2.results.evaluation import evaluated_lesions
+from lesion_d2.results.submission import read_submitted
 
 IMAGES_A_ROW = 4
 MARGIN = 1.4  # side of a panel, in sides of what is outlined
@@ -121,32 +119,10 @@ def changed_images_figure(
         show_image(ax, lesion.read_rgb(), f"{lesion.isic_id}: {baseline:.2f}, then {value:.2f}")
         masks = [lesion.read_mask(), *(read_submitted(item.folder, lesion) for item in evaluations)]
         for mask, colour in zip(masks, colours.values(), strict=True):
-            draw_outline(ax, mask, colour, linewidths=1)
+            draw_outline(ax, mask, colour, 1)
         _zoom(ax, np.logical_or.reduce(masks))
     outline_legend(figure, colours)
     return figure
-
-
-def read_submitted(eval_dir: Path, lesion: LesionImage) -> np.ndarray:
-    """Return the submitted mask of an image as bool, at the size of the data set's image.
-
-    Raises:
-        LesionError: the file is missing, not readable, or of neither the data set's size nor the
-            original's.
-    """
-    path = eval_dir / "submission" / f"{lesion.isic_id}_segmentation.png"
-    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
-    mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    if mask is None:
-        raise LesionError(f"{path}: not a readable mask; {REMEDY}")
-    sizes = [(lesion.height, lesion.width), (lesion.original_height, lesion.original_width)]
-    if mask.shape not in sizes:
-        raise LesionError(
-            f"{path}: is {mask.shape[1]}x{mask.shape[0]}, the image {lesion.width}x{lesion.height} "
-            f"and its original {lesion.original_width}x{lesion.original_height}; {REMEDY}"
-        )
-    size = (lesion.width, lesion.height)
-    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _zoom(ax: Axes, mask: np.ndarray) -> None:

@@ -7,7 +7,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lesion_d2.errors import LesionError
-from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
+from lesion_d2.figures.style import (
+    CHART_DPI,
+    CHART_INCHES,
+    FIRST_COLOUR,
+    QUIET_COLOUR,
+    SECOND_COLOUR,
+    new_figure,
+)
 from lesion_d2.results.run import Schedule
 
 LOSSES = {
@@ -41,17 +48,14 @@ def epoch_means(
     return np.array(list(by_epoch), int), np.array(means, float)
 
 
-def losses_figure(
-    metrics: dict[int, dict[str, float]], schedule: Schedule, run: str, columns: int = 3
-) -> Figure:
-    """Draw the six losses by epoch in a grid, with a line at each stage switch reached.
+def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run: str) -> Figure:
+    """Draw the six losses by epoch, with a line at each stage switch reached.
 
     Args:
         metrics: iteration -> logged values, see
             :func:`lesion_d2.results.run.read_metrics`.
         schedule: maps iterations to epochs.
         run: the run's name, for the title.
-        columns: of the grid; 1, 2, 3 or 6.
 
     Raises:
         LesionError: the log holds no training loss.
@@ -62,8 +66,8 @@ def losses_figure(
     validated = any("val_total_loss" in values for values in metrics.values())
     done = max(trained) + 1
 
-    figure = new_figure(11, 6.5)
-    axes = figure.subplots(len(LOSSES) // columns, columns, sharex=True, squeeze=False)
+    figure = new_figure(CHART_INCHES[0], 6.6, CHART_DPI)
+    axes = figure.subplots(3, 2, sharex=True)
     for ax, (key, name) in zip(axes.flat, LOSSES.items(), strict=True):
         ax.plot(*epoch_means(metrics, schedule, key), "o-", color=FIRST_COLOUR, label="training")
         if validated:
@@ -76,8 +80,8 @@ def losses_figure(
                 ax.axvline(last + 0.5, color=QUIET_COLOUR, linestyle=":", label=label)
         for line in ax.lines:
             line.set_markersize(4)
-        ax.set_title(name, fontsize=12)
-        ax.set_ylim(bottom=0)
+        ax.set_title(name, fontsize=11)
+        ax.set_ylim(0, 1.08 * ax.dataLim.y1)
         ax.grid(alpha=0.3)
         ax.set_xlim(0.4, schedule.epoch(done - 1) + 0.6)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -90,12 +94,12 @@ def losses_figure(
     if done < schedule.max_iter:
         length = f"unfinished: {done:,} of {schedule.max_iter:,} iterations, {length}"
     figure.suptitle(
-        f"Losses of {run}, mean over each epoch ({length})"
+        f"Losses of {run}, mean over each epoch\n{length}"
         + ("" if validated else "\nno validation losses in metrics.json"),
-        fontsize=13,
+        fontsize=10,
     )
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), frameon=False
+        handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize="small"
     )
     return figure

@@ -13,13 +13,12 @@ from lesion_d2.figures.style import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
     draw_outline,
-    image_grid,
+    image_pairs,
     outline_legend,
     show_image,
 )
 
 PAIRS_A_ROW = 2
-CHOICES = ("random", "best", "median", "worst")
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,14 @@ def predictions_figure(images: Sequence[PredictedImage], title: str) -> Figure:
     Raises:
         LesionError: an image file cannot be read, or a mask is of another size.
     """
-    rows = -(-len(images) // PAIRS_A_ROW)
-    figure, axes = image_grid(rows, 2 * min(len(images), PAIRS_A_ROW), title)
-    for (left, right), predicted in zip(axes.reshape(-1, 2), images, strict=False):
+    figure, axes = image_pairs(len(images), PAIRS_A_ROW, title)
+    for (left, right), predicted in zip(axes, images, strict=True):
         lesion = predicted.lesion
         image, truth = lesion.read_rgb(), lesion.read_mask()
         show_image(left, image, lesion.isic_id)
         draw_outline(left, truth, TRUTH_COLOUR)
         show_image(right, image, predicted.verdict())
-        draw_outline(right, truth, TRUTH_COLOUR, linewidths=1)
+        draw_outline(right, truth, TRUTH_COLOUR, 1)
         instances = sorted(predicted.instances, key=lambda instance: instance["iou"])
         for instance in instances:
             mask = _instance_mask(instance["segmentation"], lesion)

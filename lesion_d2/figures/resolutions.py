@@ -8,10 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_figure
+from lesion_d2.convert.pair import ORIGINAL_PIXELS
+from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_chart
 
-# The original experiment resizes images with more pixels than this to a quarter of each side.
-RULE_PIXELS = 700 * 700
 LABELLED_SIZES = 4
 TICKS = (200, 300, 500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 
@@ -26,52 +25,46 @@ def resolutions_figure(sizes: Sequence[tuple[int, int]], dataset: str) -> Figure
     counts = Counter(sizes).most_common()
     widths, heights = np.array([size for size, _ in counts]).T
     images = np.array([count for _, count in counts])
-    above = widths * heights > RULE_PIXELS
-
-    figure = new_figure(9, 7)
-    ax = figure.subplots()
-    areas = 25 + 1200 * images / images.sum()
+    above = widths * heights > ORIGINAL_PIXELS
+    low = min(widths.min(), heights.min(), 600) / 1.25
+    x_limits = (low, max(widths.max(), 900) * 1.8)
+    # On logarithmic axes the rule is a straight line and the small sizes do not crowd.
+    figure, ax = new_chart(
+        f"{dataset}: resolutions of the {len(sizes):,} original images\n"
+        f"(different sizes: {len(counts):,}; area of a disc: number of images)",
+        **{"xscale": "log", "yscale": "log"},
+        xlim=x_limits,
+        ylim=(low, max(heights.max(), 900) * 1.4),
+        xlabel="width of the original (pixels)",
+        ylabel="height of the original (pixels)",
+    )
     for chosen, colour, label in (
         (above, SECOND_COLOUR, "more than 700 x 700 pixels"),
         (~above, FIRST_COLOUR, "at most 700 x 700 pixels"),
     ):
-        ax.scatter(
-            widths[chosen],
-            heights[chosen],
-            areas[chosen],
-            color=colour,
-            alpha=0.6,
-            edgecolors="black",
-        )
+        areas = 25 + 900 * images[chosen] / images.sum()
+        style = {"color": colour, "alpha": 0.6, "edgecolors": "black"}
+        ax.scatter(widths[chosen], heights[chosen], areas, **style)
         # An empty line for the legend, whose disc would else have the size of the data's.
         ax.plot([], [], "o", color=colour, label=f"{label}: {images[chosen].sum():,} images")
     for (width, height), count in counts[:LABELLED_SIZES]:
+        side = 1 if width >= height else -1
         ax.annotate(
             f"{width} x {height}: {count:,}",
             (width, height),
-            xytext=(22, -22),
+            xytext=(18 * side, -18 * side),
+            ha="left" if side > 0 else "right",
             textcoords="offset points",
-            fontsize=9,
+            fontsize=8,
             arrowprops={"arrowstyle": "-", "color": QUIET_COLOUR},
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
-
-    low = min(widths.min(), heights.min(), 600) / 1.25
-    x_limits = (low, max(widths.max(), 900) * 1.8)
-    y_limits = (low, max(heights.max(), 900) * 1.4)
     rule = np.geomspace(*x_limits, 50)
-    ax.plot(rule, RULE_PIXELS / rule, "--", color=QUIET_COLOUR, label="width x height = 490,000")
-    # On logarithmic axes the rule is a straight line and the small sizes do not crowd.
-    ax.set(xscale="log", yscale="log", xlim=x_limits, ylim=y_limits)
+    ax.plot(rule, ORIGINAL_PIXELS / rule, "--", color=QUIET_COLOUR, label="width x height = 490,000")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(FixedLocator(TICKS))
         axis.set_major_formatter("{x:.0f}")
         axis.set_minor_locator(NullLocator())
-    ax.set(xlabel="width of the original (pixels)", ylabel="height of the original (pixels)")
-    ax.grid(alpha=0.3)
-    ax.legend(loc="upper left")
-    ax.set_title(
-        f"{dataset}: resolutions of the {len(sizes):,} original images\n"
-        f"(different sizes: {len(counts):,}; area of a disc: number of images)"
-    )
+    ax.tick_params(labelsize="small")
+    ax.legend(loc="upper left", fontsize="small")
     return figure

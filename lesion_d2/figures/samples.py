@@ -10,7 +10,7 @@ from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import (
     TRUTH_COLOUR,
     draw_outline,
-    image_grid,
+    image_pairs,
     outline_legend,
     show_image,
 )
@@ -28,9 +28,8 @@ def samples_figure(images: Sequence[LesionImage], title: str) -> Figure:
     Raises:
         LesionError: an image file cannot be read.
     """
-    rows = -(-len(images) // PAIRS_A_ROW)
-    figure, axes = image_grid(rows, 2 * min(len(images), PAIRS_A_ROW), title)
-    for (plain, masked), lesion in zip(axes.reshape(-1, 2), images, strict=False):
+    figure, axes = image_pairs(len(images), PAIRS_A_ROW, title)
+    for (plain, masked), lesion in zip(axes, images, strict=True):
         image, mask = lesion.read_rgb(), lesion.read_mask()
         share = f"lesion {mask.mean():.0%} of the image" if mask.any() else "no lesion"
         show_image(plain, image, f"{lesion.isic_id}, {lesion.width} x {lesion.height}")

@@ -1,15 +1,18 @@
-"""Colours, image panels and saving that all figures share.
+"""Colours, charts, image panels, outlines and saving that all figures share.
 
 Figures are built with matplotlib's object interface and never touch pyplot, so drawing one
 changes no global state and needs no display.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -26,13 +29,28 @@ QUIET_COLOUR = "#767676"
 
 PANEL_INCHES = 2.5
 DPI = 100
+# Half a page's width on a screen, all of it on a phone: text stays legible on both.
+CHART_INCHES = (5.4, 4.0)
+CHART_DPI = 180
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float, dpi: int = DPI) -> Figure:
     """Return an empty figure of ``width`` x ``height`` inches that lays itself out."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def new_chart(title: str = "", **properties: Any) -> tuple[Figure, Axes]:
+    """Return a figure with one pair of axes, whose ``properties`` are set."""
+    figure = new_figure(*CHART_INCHES, CHART_DPI)
+    figure.suptitle(title, fontsize=10)
+    ax = figure.subplots()
+    ax.set(**properties)
+    ax.grid(alpha=0.3)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure, ax
 
 
 def image_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
@@ -49,29 +67,46 @@ def image_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]
     return figure, axes
 
 
+def image_pairs(count: int, pairs_a_row: int, title: str) -> tuple[Figure, np.ndarray]:
+    """Return a figure for pairs of images, and its axes as an array of shape (pairs, 2)."""
+    rows = -(-count // pairs_a_row)
+    figure, axes = image_grid(rows, 2 * min(count, pairs_a_row), title)
+    return figure, axes.reshape(-1, 2)[:count]
+
+
 def show_image(ax: Axes, image: np.ndarray, title: str = "") -> None:
     """Show ``image`` (RGB, uint8, shape (H, W, 3)), its pixel centres at whole coordinates."""
     ax.imshow(image, interpolation="antialiased")
     ax.set_title(title, fontsize=9)
 
 
-def draw_outline(ax: Axes, mask: np.ndarray, colour: str, **style: Any) -> None:
-    """Draw the edge of ``mask`` (bool or uint8, shape (H, W), non-zero is lesion).
+def outlines(mask: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the closed lines along which ``mask`` passes one half.
 
-    The line runs along the border between pixels, not through the centres of the border pixels,
-    so that a one-pixel mask still shows and neither side of an IoU is drawn smaller than it is.
-    ``style`` goes to :meth:`matplotlib.axes.Axes.contour`.
+    They run along the border between pixels, not through the centres of the border pixels, so
+    that a one-pixel mask still shows and neither side of an IoU is drawn smaller than it is.
+
+    Args:
+        mask: shape (H, W), bool, or the share of each pixel that is lesion.
+
+    Yields:
+        float64 of shape (N, 2): x and y, with pixel centres at whole coordinates.
     """
+    # A ring of background closes the outline of a lesion that touches the image's border.
+    padded = np.pad(mask.astype(np.float32), 1)
+    for line in contour_generator(z=padded).lines(0.5):
+        yield np.asarray(line) - 1
+
+
+def draw_outline(ax: Axes, mask: np.ndarray, colour: str, width: float = 1.5, **style: Any) -> None:
+    """Draw the outline of ``mask``, bool, shape (H, W); ``style`` goes to ``PolyCollection``."""
     if not mask.any():
         return
-    height, width = mask.shape
-    # A ring of background closes the outline of a lesion that touches the image's border.
-    padded = np.pad(mask.astype(bool), 1).astype(np.float32)
-    style = {"linewidths": 1.5, **style}
-    outline = ax.contour(
-        np.arange(-1, width + 1), np.arange(-1, height + 1), padded, [0.5], colors=[colour], **style
+    lines = PolyCollection(
+        list(outlines(mask)), facecolors="none", edgecolors=colour, linewidths=width, **style
     )
-    outline.set_path_effects([withStroke(linewidth=style["linewidths"] + 1, foreground="black")])
+    lines.set_path_effects([withStroke(linewidth=width + 1, foreground="black")])
+    ax.add_collection(lines, autolim=False)
 
 
 def outline_legend(figure: Figure, colours: dict[str, str], **style: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lesion_d2.data.converted import LesionImage
-from lesion_d2.figures.style import DPI, PANEL_INCHES, image_grid, show_image
+from lesion_d2.figures.style import DPI, PANEL_INCHES, image_pairs, show_image
 from lesion_d2.leaks.search import Twins
 
 PAIRS_A_ROW = 3
@@ -27,9 +27,8 @@ def sheet_figures(pairs: Sequence[Twins], limit: int) -> Iterator[Figure]:
     for start in range(0, min(len(pairs), limit * PAIRS_A_SHEET), PAIRS_A_SHEET):
         part = pairs[start : start + PAIRS_A_SHEET]
         title = f"pairs across splits, {start + 1:,} to {start + len(part):,} of {len(pairs):,}"
-        rows = -(-len(part) // PAIRS_A_ROW)
-        figure, axes = image_grid(rows, 2 * min(len(part), PAIRS_A_ROW), title)
-        for panels, pair in zip(axes.reshape(-1, 2), part, strict=False):
+        figure, axes = image_pairs(len(part), PAIRS_A_ROW, title)
+        for panels, pair in zip(axes, part, strict=True):
             heads = (pair.kind.replace("_", " "), f"{pair.hash_distance} bits differ")
             if pair.score is not None:
                 heads = (f"{heads[0]}, score {pair.score}", heads[1])

@@ -1,0 +1,32 @@
+"""Reading the masks that an evaluation submitted."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lesion_d2.data.converted import LesionImage
+from lesion_d2.errors import LesionError
+from lesion_d2.results.evaluation import REMEDY
+
+
+def read_submitted(eval_dir: Path, lesion: LesionImage) -> np.ndarray:
+    """Return the submitted mask of an image as bool, at the size of the data set's image.
+
+    Raises:
+        LesionError: the file is missing, not readable, or of neither the data set's size nor the
+            original's.
+    """
+    path = eval_dir / "submission" / f"{lesion.isic_id}_segmentation.png"
+    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
+    mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    if mask is None:
+        raise LesionError(f"{path}: not a readable mask; {REMEDY}")
+    sizes = [(lesion.height, lesion.width), (lesion.original_height, lesion.original_width)]
+    if mask.shape not in sizes:
+        raise LesionError(
+            f"{path}: is {mask.shape[1]}x{mask.shape[0]}, the image {lesion.width}x{lesion.height} "
+            f"and its original {lesion.original_width}x{lesion.original_height}; {REMEDY}"
+        )
+    size = (lesion.width, lesion.height)
+    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) > 0
