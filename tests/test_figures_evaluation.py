@@ -43,7 +43,7 @@ def test_boxplot_has_our_quartiles_and_the_seeds():
     assert {(0.82, 0.71), (0.90, 0.96), (0.85,)} <= set(levels)
     said = texts(figure)
     for part in (
-        *("isic2018_test", "200 images\nscores of 0.65 and above", "4 of them at 0.0"),
+        *("isic2018_test", "200 images\nScores of 0.65 and above", "4 of them at 0.0"),
         *("0.123 to 0.789", "original experiment\n(published; other images)"),
     ):
         assert part in said

@@ -10,9 +10,9 @@ from figure_files import square, texts
 from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import FIRST_COLOUR, new_figure
 from lesion_d2.report.bins import category_bins, quantile_bins
-from lesion_d2.report.charts import calibration_charts, factor_charts
-from lesion_d2.report.facts import Facts, Thumbnail, colour_contrast, look_at
-from lesion_d2.report.figures import MOST_DOTS, bins_figure
+from lesion_d2.report.charts import calibration_charts
+from lesion_d2.report.factors import MOST_DOTS, bins_figure, factor_charts, skin_tone_group
+from lesion_d2.report.facts import Facts, Thumbnail, colours, look_at
 from lesion_d2.report.pictures import UNITS, make_picture
 from lesion_d2.report.svg import inline_svg
 
@@ -30,15 +30,61 @@ def test_contrast_is_the_colour_difference_to_the_skin_nearby():
     image[near] = BLUE
     image[lesion] = RED
     # CIE L*a*b* of the two: (53.24, 80.09, 67.20) and (32.30, 79.19, -107.86).
-    assert colour_contrast(image, lesion) == pytest.approx(176.3, abs=0.5)
+    assert colours(image, lesion)[0] == pytest.approx(176.3, abs=0.5)
     image[:] = RED
-    assert colour_contrast(image, lesion) == pytest.approx(0, abs=1e-3)
+    assert colours(image, lesion)[0] == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("value", [False, True])
-def test_contrast_needs_a_lesion_and_skin(value):
+def test_colours_need_a_lesion_and_skin(value):
     image = np.zeros((9, 9, 3), np.uint8)
-    assert colour_contrast(image, np.full((9, 9), value)) is None
+    assert colours(image, np.full((9, 9), value)) == (None, None)
+
+
+def lab_of_srgb(rgb):
+    """CIE L*a*b* by hand: IEC 61966-2-1 and CIE 15, white point D65."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.array(rgb) / 255
+    ]
+    matrix = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(matrix) @ linear / (0.9505, 1, 1.089))
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@pytest.mark.parametrize(
+    ("skin", "group"),
+    [
+        ((245, 225, 210), "very light"),
+        ((225, 185, 155), "light"),
+        ((205, 160, 125), "intermediate"),
+        ((185, 135, 95), "tan"),
+        ((140, 95, 65), "brown"),
+        ((85, 50, 25), "dark"),
+    ],
+)
+def test_skin_tone_is_the_angle_of_the_ring_around_the_lesion(skin, group):
+    lesion, near = disc(20), disc(25)
+    image = np.full((101, 101, 3), BLUE, np.uint8)  # too far away to count
+    image[near] = skin
+    image[lesion] = RED
+    image[48:52] = 0  # a hair, across lesion and skin
+    _, angle = colours(image, lesion)
+    lightness, _, yellow = lab_of_srgb(skin)
+    # The field's formula with an arc tangent of a ratio, which is the same where b* is positive.
+    assert yellow > 0
+    expected = np.degrees(np.arctan((lightness - 50) / yellow))
+    assert angle == pytest.approx(expected, abs=0.3)  # OpenCV interpolates
+    low, high = {
+        **{"very light": (55, 90), "light": (41, 55), "intermediate": (28, 41)},
+        **{"tan": (10, 28), "brown": (-30, 10), "dark": (-90, -30)},
+    }[group]
+    assert low < expected <= high
+    assert skin_tone_group(angle) == group
+
+
+def test_a_limit_belongs_to_the_darker_group():
+    limits = [skin_tone_group(angle) for angle in (55, 41, 28, 10, -30)]
+    assert limits == ["light", "intermediate", "tan", "brown", "dark"]
 
 
 @pytest.mark.parametrize(("left", "at_border"), [(0, True), (1, False), (28, True)])
@@ -49,7 +95,7 @@ def test_facts_of_an_image(tmp_path, left, at_border):
     lesion = LesionImage(1, "ISIC_0000001", tmp_path / "a.png", 30, 40, 300, 400, polygon)
     thumbnail, facts = look_at(lesion)
     assert thumbnail.rgb.shape == (30, 40, 3)
-    assert facts == Facts(144 / 1200, at_border, (400, 300), 0.0)
+    assert facts == Facts(144 / 1200, at_border, (400, 300), 0.0, -90.0)  # all is black
 
 
 def test_large_images_are_shown_small(tmp_path):
@@ -159,7 +205,9 @@ def test_svgs_take_the_colours_of_the_page_and_have_names_of_their_own():
 
 def test_many_dots_become_one_picture():
     few, many = (
-        inline_svg(bins_figure(quantile_bins(range(n), np.ones(n), "{}{}".format), "x"), "x", "x")
+        inline_svg(
+            bins_figure("", "x", quantile_bins(range(n), np.ones(n), "{}{}".format)), "x", "x"
+        )
         for n in (MOST_DOTS, 4 * MOST_DOTS)
     )
     assert "data:image/png" in many
@@ -169,8 +217,9 @@ def test_many_dots_become_one_picture():
 
 def test_charts_of_factors_count_and_average_the_images():
     jaccard = np.array([0.2, 0.4, 0.6, 0.8])
-    facts = [Facts(0.1, n == 0, (400, 300), None if n == 3 else 5.0) for n in range(4)]
-    area, border, size, contrast = factor_charts(jaccard, facts)
+    seen = [(5.0, 50.0), (5.0, -40.0), (5.0, 45.0), (None, None)]
+    facts = [Facts(0.1, n == 0, (400, 300), *colour) for n, colour in enumerate(seen)]
+    area, border, size, contrast, skin = factor_charts(jaccard, facts)
     assert [row[:3] for row in area.rows] == [("10.0", "4", "0.500")]
     assert [row[:3] for row in border.rows] == [
         ("inside", "3", "0.600"),
@@ -178,10 +227,12 @@ def test_charts_of_factors_count_and_average_the_images():
     ]
     assert [row[:3] for row in size.rows] == [("400x300", "4", "0.500")]
     assert [row[:3] for row in contrast.rows] == [("5", "3", "0.400")]
+    assert [row[:3] for row in skin.rows] == [("light", "2", "0.400"), ("dark", "1", "0.400")]
+    assert "light (2), intermediate (0), tan (0), brown (0), dark (1)" in skin.note
 
 
 def test_many_sizes_are_binned_by_megapixels():
-    facts = [Facts(0.1, False, (1000, 100 * n), 5.0) for n in range(1, 21)]
+    facts = [Facts(0.1, False, (1000, 100 * n), 5.0, 45.0) for n in range(1, 21)]
     size = factor_charts(np.linspace(0, 1, 20), facts)[2]
     assert [row[0] for row in size.rows] == ["0.1–0.5", "0.6–1", "1.1–1.5", "1.6–2"]
     assert "megapixels" in size.head[0]
@@ -204,7 +255,7 @@ def test_without_failures_or_successes_there_is_no_review(value):
 
 
 def test_bins_say_how_many_images_they_hold():
-    figure = bins_figure(category_bins([0, 1, 1], [0.5, 1, 1], {0: "no", 1: "yes"}), "border")
+    figure = bins_figure("", "border", category_bins([0, 1, 1], [0.5, 1, 1], {0: "no", 1: "yes"}))
     said = texts(figure)
     assert "no\nn = 1" in said
     assert "yes\nn = 2" in said

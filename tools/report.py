@@ -7,7 +7,7 @@ Called as: tools/report.py RUN [--dataset DIR] [--output FILE]
 import argparse
 from pathlib import Path
 
-from lesion_d2.errors import LesionError, run_tool
+from lesion_d2.errors import run_tool
 
 EPILOG = """
 Writes report.html into each evaluation's folder.
@@ -21,8 +21,8 @@ examples:
 """
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Return the arguments."""
+def main() -> None:
+    """Write the reports, and print the path of each."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,24 +45,12 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help="of a single evaluation (default: report.html in its folder)",
     )
-    return parser.parse_args()
+    args = parser.parse_args()
 
+    from lesion_d2.commands.report import write_reports
 
-def main() -> None:
-    """Write the reports, and print the path of each."""
-    args = parse_arguments()
-
-    from lesion_d2.report.write import find_dataset, find_run, write_report
-    from lesion_d2.results.evaluation import find_evaluations
-
-    folders = find_evaluations(args.run)
-    if args.output and len(folders) > 1:
-        raise LesionError(
-            f"{args.run}: holds {len(folders)} evaluations; name one of them to use --output"
-        )
-    for folder in folders:
-        dataset = args.dataset or find_dataset(folder)
-        print(write_report(folder, dataset, find_run(folder), args.output))
+    for path in write_reports(args.run, args.dataset, args.output):
+        print(path)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ Every function returns the paths it wrote, and raises a
 
 from pathlib import Path
 
-import numpy as np
-
 from lesion_d2.data.converted import SPLITS, LesionImage, read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.boxplot import boxplot_figure

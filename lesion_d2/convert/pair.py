@@ -99,9 +99,7 @@ def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) ->
     """Return the factor for both sides of an image of the given size, in (0, 1]."""
     scaled_height, scaled_width = scaled_size(height, width, prescale)
     if resize == "original":
-        return prescale * (
-            _ORIGINAL_SCALE if scaled_height * scaled_width > ORIGINAL_PIXELS else 1
-        )
+        return prescale * (_ORIGINAL_SCALE if scaled_height * scaled_width > ORIGINAL_PIXELS else 1)
     if resize == "none" or max(scaled_height, scaled_width) <= resize:
         return prescale
     return Fraction(resize, max(height, width))

@@ -38,7 +38,7 @@ def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
     mean, low, high = (summary[f"mean_max_iou{end}"] for end in ("", "_low", "_high"))
     figure, ax = new_chart(
         f"{summary['dataset']}: max IoU of {len(values):,} images\n"
-        f"scores of {summary['score_threshold']:g} and above, mean {mean:.3f} "
+        f"Scores of {summary['score_threshold']:g} and above, mean {mean:.3f} "
         f"(95 % interval {low:.3f} to {high:.3f})",
         xlim=(0.75, 3),
         ylim=(-0.03, 1.03),

@@ -60,7 +60,8 @@ def resolutions_figure(sizes: Sequence[tuple[int, int]], dataset: str) -> Figure
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
     rule = np.geomspace(*x_limits, 50)
-    ax.plot(rule, ORIGINAL_PIXELS / rule, "--", color=QUIET_COLOUR, label="width x height = 490,000")
+    label = f"width x height = {ORIGINAL_PIXELS:,}"
+    ax.plot(rule, ORIGINAL_PIXELS / rule, "--", color=QUIET_COLOUR, label=label)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(FixedLocator(TICKS))
         axis.set_major_formatter("{x:.0f}")

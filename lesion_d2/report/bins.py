@@ -1,7 +1,7 @@
 """Means of a score in bins of something else, with intervals."""
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,7 @@ MOST_BINS = 6
 FEWEST_IMAGES = 5
 
 
-@dataclass(frozen=True)
-class Bin:
+class Bin(NamedTuple):
     """Some images.
 
     Attributes:
@@ -70,7 +69,7 @@ def quantile_bins(
 
 
 def category_bins(
-    by: Sequence[Hashable], values: npt.ArrayLike, labels: dict[Hashable, str]
+    by: Sequence[Hashable], values: npt.ArrayLike, labels: Mapping[Hashable, str]
 ) -> list[Bin]:
     """Return a bin for each category that has images.
 

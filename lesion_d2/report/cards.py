@@ -1,6 +1,6 @@
 """The images of an evaluation as the page shows them: rows, pictures, contact sheets."""
 
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,8 @@ from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.figures.predictions import choose
 from lesion_d2.parallel import progress_bar
 from lesion_d2.report.facts import Facts, look_at
-from lesion_d2.report.pictures import Picture, make_picture, read_submission
+from lesion_d2.report.pictures import Picture, make_picture
+from lesion_d2.results.submission import read_submitted
 
 SHEETS = {"worst": "worst", "median": "nearest to the median", "best": "best"}
 SHEET_IMAGES = 20
@@ -17,25 +18,16 @@ SHEET_IMAGES = 20
 LEAST_PICTURE = 5_000
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """An evaluated image.
 
     Attributes:
-        image_id: unique.
-        isic_id: the image's name.
-        jaccard: of the submitted mask.
-        score: of the submitted mask.
-        estimated: IoU; NaN where there was no confidence model.
+        scores: its row of ``per_image.csv``.
         facts: of the ground truth.
         picture: None where there is no room for it, or the image is a flipped copy.
     """
 
-    image_id: int
-    isic_id: str
-    jaccard: float
-    score: float
-    estimated: float
+    scores: dict[str, Any]
     facts: Facts
     picture: Picture | None
 
@@ -75,31 +67,20 @@ def make_cards(
     Raises:
         LesionError: an image or a submitted mask cannot be read.
     """
-    table = evaluation.table
-    ids = table["image_id"].tolist()
-    worst = np.argsort(table["jaccard"], kind="stable").tolist()
-    wanted = [row for rows in sheets.values() for row in rows] + worst
-    wanted = [row for row in dict.fromkeys(wanted) if ids[row] in lesions]
-    shown = set(wanted[: limit // LEAST_PICTURE])
+    columns = {name: values.tolist() for name, values in evaluation.table.items()}
+    ids = columns["image_id"]
+    worst = np.argsort(evaluation.table["jaccard"], kind="stable").tolist()
+    wanted = [row for rows in (*sheets.values(), worst) for row in rows if ids[row] in lesions]
+    shown = set(list(dict.fromkeys(wanted))[: limit // LEAST_PICTURE])
     room = limit / max(1, len(shown))
 
     cards = []
     for row, image_id in enumerate(progress_bar(ids, "pictures", unit="image")):
-        isic_id = str(table["isic_id"][row])
-        thumbnail, facts = look_at(lesions[image_id % FLIP_ID_STEP])
+        lesion = lesions[image_id % FLIP_ID_STEP]
+        thumbnail, facts = look_at(lesion)
         picture = None
         if row in shown:
-            mask = read_submission(evaluation.folder, isic_id)
+            mask = read_submitted(evaluation.folder, lesion).astype(np.float32)
             picture = make_picture(thumbnail, mask, room)
-        cards.append(
-            Card(
-                image_id=image_id,
-                isic_id=isic_id,
-                jaccard=float(table["jaccard"][row]),
-                score=float(table["score"][row]),
-                estimated=float(table["estimated_iou"][row]),
-                facts=facts,
-                picture=picture,
-            )
-        )
+        cards.append(Card({name: column[row] for name, column in columns.items()}, facts, picture))
     return cards

@@ -1,38 +1,33 @@
-"""The page's charts: which there are, what they say, and the numbers below them."""
+"""The page's charts, with the numbers below them: losses, distribution and calibration."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from lesion_d2.evaluation.evaluation import Evaluation
-from lesion_d2.evaluation.failure_detection import failure_detection
+from lesion_d2.evaluation.failure_detection import REVIEWED_SHARE, failure_detection
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 from lesion_d2.figures.boxplot import ORIGINAL_STATISTICS, boxplot_figure
 from lesion_d2.figures.losses import losses_figure
-from lesion_d2.report.bins import MOST_BINS, Bin, category_bins, quantile_bins
-from lesion_d2.report.facts import Facts
-from lesion_d2.report.figures import (
-    WIDTH,
-    bins_figure,
-    cumulative_figure,
-    histogram_figure,
-    reliability_figure,
-    review_figure,
-)
+from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_chart
+from lesion_d2.report.bins import Bin, quantile_bins
 from lesion_d2.report.svg import inline_svg
 from lesion_d2.results.run import read_metrics, read_schedule
 
 CALIBRATION_BINS = 10
+TENTHS = np.linspace(0, 1, 11)
+FAILURE_LINE = {"color": QUIET_COLOUR, "linestyle": ":", "label": f"{FAILURE_IOU:g}"}
 
 
-@dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     """A chart with its text.
 
     Attributes:
@@ -45,152 +40,142 @@ class Chart:
 
     title: str
     svg: Markup
-    note: str = ""
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = field(default_factory=list)
+    note: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
-def losses_chart(run_dir: Path) -> Chart:
-    """Return the losses by epoch of a run."""
-    name = run_dir.resolve().name
-    figure = losses_figure(read_metrics(run_dir), read_schedule(run_dir), name, columns=2)
-    figure.set_size_inches(5.4, 6.6)
-    title, _, note = figure.get_suptitle().partition("\n")
-    figure.suptitle("")
-    return Chart(title, inline_svg(figure, "losses", title), note)
-
-
-def distribution_charts(evaluation: Evaluation) -> list[Chart]:
-    """Return the box plot, the histogram and the cumulative curve of the IoU."""
-    table = evaluation.table
-    jaccard = table["jaccard"]
-    below = int((jaccard < FAILURE_IOU).sum())
-    counts, edges = np.histogram(jaccard, np.linspace(0, 1, 21))
-    scores = {"Jaccard of the submitted mask": jaccard, "max IoU": table["max_iou"]}
-    levels = np.linspace(0.1, 1, 10)
-    return [
-        _boxplot_chart(evaluation),
-        _chart(
-            "Histogram of the Jaccard index",
-            histogram_figure(jaccard),
-            "histogram",
-            f"{below:,} of {len(jaccard):,} images are below {FAILURE_IOU:g} (dotted line).",
-            ("from", "to", "images"),
-            [
-                (f"{start:.2f}", f"{end:.2f}", f"{count:,}")
-                for start, end, count in zip(edges, edges[1:], counts, strict=False)
-            ],
-        ),
-        _chart(
-            "Cumulative share of the images",
-            cumulative_figure(scores),
-            "cumulative",
-            "The lower a curve, the better.",
-            ("at or below", *scores),
-            [
-                (f"{level:.1f}", *(f"{np.mean(s <= level):.1%}" for s in scores.values()))
-                for level in levels
-            ],
-        ),
-    ]
-
-
-def _boxplot_chart(evaluation: Evaluation) -> Chart:
-    values = evaluation.table["max_iou"]
-    figure = boxplot_figure(list(values), evaluation.summary)
-    figure.set_size_inches(WIDTH, 4.4)
-    (ax,) = figure.axes
-    for text in ax.texts[:2]:  # the statistics, for which there is the table
-        text.remove()
-    title, explanation = ax.get_title().replace("\n", "; "), ax.get_xlabel()
-    ax.tick_params("x", labelsize="small")
-    ax.set(title="", xlabel="", xlim=(0.6, 2.75))
-    ours = boxplot_stats(values)[0]
-    names = {
-        **{"mean": "mean", "med": "median", "q1": "lower quartile", "q3": "upper quartile"},
-        **{"whislo": "lower whisker", "whishi": "upper whisker"},
-    }
-    rows = [
-        (name, f"{ours[key]:.3f}", f"{ORIGINAL_STATISTICS[key]:.3f}") for key, name in names.items()
-    ]
-    head = ("", "this evaluation", "original experiment")
-    return _chart(
-        "Max IoU beside the original experiment's",
-        figure,
-        "boxplot",
-        f"{title}. {explanation}.",
-        head,
-        rows,
-    )
-
-
-def factor_charts(jaccard: npt.NDArray[np.float64], facts: Sequence[Facts]) -> list[Chart]:
-    """Return the IoU in bins of what the ground truth says about the images.
+def make_chart(
+    figure: Figure,
+    name: str,
+    note: str = "",
+    head: Sequence[str] = (),
+    rows: Sequence[Sequence[str]] = (),
+) -> Chart:
+    """Turn a figure into a chart; its title, and further lines of it, become text of the page.
 
     Args:
-        jaccard: of each image, shape (N,).
-        facts: of each image.
+        figure: to draw.
+        name: unique in the page, letters only.
+        note: what a reader has to know.
+        head: names of the columns of the table below the chart.
+        rows: its cells.
     """
-    sizes = [fact.original_size for fact in facts]
-    unit = "pixels" if len(set(sizes)) <= MOST_BINS else "megapixels"
-    seen = [number for number, fact in enumerate(facts) if fact.contrast is not None]
-    borders = category_bins(
-        [fact.at_border for fact in facts], jaccard, {False: "inside", True: "at the border"}
-    )
-    return [
-        _bins_chart(
-            "IoU and lesion size",
-            quantile_bins([100 * fact.area_share for fact in facts], jaccard, _range(".1f")),
-            "area",
-            "share of the image that is lesion (%)",
-        ),
-        _bins_chart(
-            "IoU and the image's border", borders, "border", "where the annotated lesion is"
-        ),
-        _bins_chart(
-            "IoU and image size",
-            _size_bins(sizes, jaccard),
-            "size",
-            f"size of the original image ({unit})",
-        ),
-        _bins_chart(
-            "IoU and colour contrast",
-            quantile_bins(
-                [facts[number].contrast or 0 for number in seen], jaccard[seen], _range(".0f")
-            ),
-            "contrast",
-            "colour difference of lesion and skin",
-            "CIE 1976 distance of the mean colours inside the annotated outline and in a ring "
-            "around it, a quarter of the lesion's radius wide; about 2 is just visible.",
-        ),
-    ]
+    title, *more = figure.get_suptitle().split("\n")
+    figure.suptitle("")
+    note = " ".join(part for part in ("; ".join(more) and f"{'; '.join(more)}.", note) if part)
+    return Chart(title, inline_svg(figure, name, title), note, head, rows)
 
 
-def _size_bins(sizes: Sequence[tuple[int, int]], jaccard: npt.NDArray[np.float64]) -> list[Bin]:
-    kinds = sorted(set(sizes), key=lambda size: (size[0] * size[1], size))
-    if len(kinds) <= MOST_BINS:
-        return category_bins(sizes, jaccard, {(w, h): f"{w}x{h}" for w, h in kinds})
-    megapixels = [width * height / 1e6 for width, height in sizes]
-    return quantile_bins(megapixels, jaccard, _range(".2g"))
-
-
-def _range(digits: str) -> Callable[[float, float], str]:
-    def label(low: float, high: float) -> str:
-        return "–".join(dict.fromkeys(f"{end:{digits}}" for end in (low, high)))
-
-    return label
-
-
-def _bins_chart(title: str, bins: Sequence[Bin], name: str, xlabel: str, note: str = "") -> Chart:
-    return _chart(title, bins_figure(bins, xlabel), name, note, *_bin_table(bins, xlabel))
-
-
-def _bin_table(bins: Sequence[Bin], what: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+def bin_table(bins: Sequence[Bin], what: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return head and rows of a table of bins of ``what``."""
     rows = [
         (b.label, f"{len(b.values):,}", f"{b.mean:.3f}", f"{b.low:.3f} to {b.high:.3f}")
         for b in bins
     ]
     return (what, "images", "mean IoU", "95 % interval"), rows
+
+
+def mean_points(ax: Axes, places: Sequence[float], bins: Sequence[Bin]) -> None:
+    """Draw the mean of each bin and its interval."""
+    means = np.array([b.mean for b in bins])
+    errors = np.abs(np.array([(b.low, b.high) for b in bins]).T - means)
+    ax.errorbar(places, means, errors, fmt="D", color=SECOND_COLOUR, capsize=4, markersize=5)
+
+
+def in_range(digits: str) -> Callable[[float, float], str]:
+    """Return a function from the ends of a bin to its label, such as 1.0–2.5."""
+    return lambda low, high: "–".join(dict.fromkeys(f"{end:{digits}}" for end in (low, high)))
+
+
+def losses_chart(run_dir: Path) -> Chart:
+    """Return the losses by epoch of a run."""
+    name = run_dir.resolve().name
+    return make_chart(losses_figure(read_metrics(run_dir), read_schedule(run_dir), name), "losses")
+
+
+def distribution_charts(evaluation: Evaluation) -> list[Chart]:
+    """Return the box plot, the histogram and the cumulative curve of the IoU."""
+    jaccard, max_iou = evaluation.table["jaccard"], evaluation.table["max_iou"]
+    return [
+        _boxplot(evaluation, max_iou),
+        _histogram(jaccard),
+        _cumulative({"Jaccard of the submitted mask": jaccard, "max IoU": max_iou}),
+    ]
+
+
+def _boxplot(evaluation: Evaluation, max_iou: npt.NDArray[np.float64]) -> Chart:
+    ours = boxplot_stats(max_iou)[0]
+    names = {
+        **{"mean": "mean", "med": "median", "q1": "lower quartile", "q3": "upper quartile"},
+        **{"whislo": "lower whisker", "whishi": "upper whisker"},
+    }
+    return make_chart(
+        boxplot_figure(max_iou, evaluation.summary),
+        "boxplot",
+        "Box: quartiles; line: median; diamond: mean; whiskers: last image within 1.5 times the "
+        "box.",
+        ("", "this evaluation", "original experiment"),
+        [
+            (name, f"{ours[key]:.3f}", f"{ORIGINAL_STATISTICS[key]:.3f}")
+            for key, name in names.items()
+        ],
+    )
+
+
+def _histogram(jaccard: npt.NDArray[np.float64]) -> Chart:
+    figure, ax = new_chart(
+        "Histogram of the Jaccard index",
+        xlabel="Jaccard index of the submitted mask",
+        ylabel="images",
+        xlim=(0, 1),
+        xticks=TENTHS,
+    )
+    counts, edges, _ = ax.hist(
+        jaccard,
+        np.linspace(0, 1, 21).tolist(),
+        color=FIRST_COLOUR,
+        edgecolor="white",
+        linewidth=0.5,
+    )
+    ax.axvline(FAILURE_IOU, **FAILURE_LINE)
+    below = int((jaccard < FAILURE_IOU).sum())
+    return make_chart(
+        figure,
+        "histogram",
+        f"{below:,} of {len(jaccard):,} images are below {FAILURE_IOU:g} (dotted line).",
+        ("from", "to", "images"),
+        [
+            (f"{start:.2f}", f"{end:.2f}", f"{count:,.0f}")
+            for start, end, count in zip(edges, edges[1:], counts, strict=False)
+        ],
+    )
+
+
+def _cumulative(scores: dict[str, npt.NDArray[np.float64]]) -> Chart:
+    figure, ax = new_chart(
+        "Cumulative share of the images",
+        xlabel="IoU",
+        ylabel="share of images at or below",
+        xlim=(0, 1),
+        xticks=TENTHS,
+    )
+    styles = ((FIRST_COLOUR, "-"), (SECOND_COLOUR, "--"))
+    for (label, values), (colour, line) in zip(scores.items(), styles, strict=True):
+        ax.ecdf(values, color=colour, linestyle=line, label=label)
+    ax.axvline(FAILURE_IOU, **FAILURE_LINE)
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="upper left", frameon=False)
+    return make_chart(
+        figure,
+        "cumulative",
+        "The lower a curve, the better.",
+        ("at or below", *scores),
+        [
+            (f"{level:.1f}", *(f"{np.mean(values <= level):.1%}" for values in scores.values()))
+            for level in TENTHS[1:]
+        ],
+    )
 
 
 def calibration_charts(
@@ -203,48 +188,64 @@ def calibration_charts(
         jaccard: what it reached, shape (N,).
         name: of ``confidence``.
     """
-    bins = quantile_bins(confidence, jaccard, _range(".3f"), CALIBRATION_BINS)
     detection = failure_detection(confidence, jaccard)
-    charts = [
-        _chart(
-            f"Achieved Jaccard index and {name}",
-            reliability_figure(bins, f"mean {name}"),
-            "calibration",
-            "Diamonds: about equally many images each; bars: 95 % intervals. Mean absolute "
-            f"difference of an image: {detection['mean_absolute_error']:.3f}.",
-            *_bin_table(bins, name),
-        )
-    ]
-    if detection["auroc"] is None:
-        return charts
-    failed = jaccard < FAILURE_IOU
-    found = np.cumsum(failed[np.argsort(confidence, kind="stable")]) / failed.sum()
-    found = np.concatenate([np.zeros(1), found])
-    share = np.arange(len(found)) / len(failed)
-    charts.append(
-        _chart(
-            "Failures found by looking at the least sure images",
-            review_figure(share, found),
-            "review",
+    charts = [_reliability(confidence, jaccard, name, detection["mean_absolute_error"])]
+    if detection["auroc"] is not None:
+        note = (
             f"AUROC {detection['auroc']:.3f}; the least sure tenth of the images holds "
             f"{detection['caught_at_10_percent']:.0%} of the {detection['failures']} below "
-            f"{FAILURE_IOU:g}.",
-            ("images sent", "failures found"),
-            [
-                (f"{part:.0%}", f"{found[round(part * len(failed))]:.1%}")
-                for part in (0.05, 0.1, 0.2, 0.3, 0.5, 1)
-            ],
+            f"{FAILURE_IOU:g}."
         )
-    )
+        failed = (jaccard < FAILURE_IOU)[np.argsort(confidence, kind="stable")]
+        charts.append(_review(failed, note))
     return charts
 
 
-def _chart(
-    title: str,
-    figure: Figure,
+def _reliability(
+    confidence: npt.NDArray[np.float64],
+    jaccard: npt.NDArray[np.float64],
     name: str,
-    note: str,
-    head: Sequence[str] = (),
-    rows: Sequence[Sequence[str]] = (),
+    error: float | None,
 ) -> Chart:
-    return Chart(title, inline_svg(figure, name, title), note, head, rows)
+    bins = quantile_bins(confidence, jaccard, in_range(".3f"), CALIBRATION_BINS)
+    start = np.floor(10 * max(0, min(min(b.low, b.place) for b in bins) - 0.02)) / 10
+    figure, ax = new_chart(
+        f"Achieved Jaccard index and {name}",
+        xlabel=f"mean {name}",
+        ylabel="mean Jaccard index",
+        xlim=(start, 1.01),
+        ylim=(start, 1.01),
+    )
+    mean_points(ax, [b.place for b in bins], bins)
+    ax.plot([start, 1], [start, 1], "--", color=QUIET_COLOUR, label="equal")
+    ax.legend(loc="upper left", frameon=False)
+    return make_chart(
+        figure,
+        "calibration",
+        "Diamonds: about equally many images each; bars: 95 % intervals. Mean absolute "
+        f"difference of an image: {error:.3f}.",
+        *bin_table(bins, name),
+    )
+
+
+def _review(failed: npt.NDArray[np.bool_], note: str) -> Chart:
+    """Chart the failures found; ``failed`` has the least sure image first."""
+    found = np.concatenate([np.zeros(1), np.cumsum(failed) / failed.sum()])
+    figure, ax = new_chart(
+        "Failures found by looking at the least sure images",
+        xlabel="images sent to a human, the least sure first",
+        ylabel=f"images below {FAILURE_IOU:g} among them",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+    ax.plot(np.arange(len(found)) / len(failed), found, color=FIRST_COLOUR, label="by this order")
+    ax.plot([0, 1], [0, 1], "--", color=QUIET_COLOUR, label="at random")
+    ax.axvline(REVIEWED_SHARE, color=QUIET_COLOUR, linestyle=":")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower right", frameon=False)
+    rows = [
+        (f"{part:.0%}", f"{found[round(part * len(failed))]:.1%}")
+        for part in (0.05, 0.1, 0.2, 0.3, 0.5, 1)
+    ]
+    return make_chart(figure, "review", note, ("images sent", "failures found"), rows)

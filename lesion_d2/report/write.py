@@ -1,7 +1,7 @@
 """From an evaluation folder to its report.html."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,10 @@ import numpy as np
 from markupsafe import Markup
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.statistics import FAILURE_IOU
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
-from lesion_d2.report.charts import (
-    calibration_charts,
-    distribution_charts,
-    factor_charts,
-    losses_chart,
-)
+from lesion_d2.report.charts import calibration_charts, distribution_charts, losses_chart
 from lesion_d2.report.content import (
     NUMBERS,
     SCORE_WORDS,
@@ -28,6 +22,7 @@ from lesion_d2.report.content import (
     read_config,
     what_ran,
 )
+from lesion_d2.report.factors import factor_charts
 from lesion_d2.results.evaluation import evaluated_lesions, read_evaluation
 
 # Bytes of the whole page; kept free for all but pictures and table; kept free for a row of it.
@@ -35,15 +30,19 @@ PAGE_LIMIT = 15_000_000
 FIXED_LIMIT = 1_500_000
 ROW_LIMIT = 400
 
-COLUMNS: dict[str, Callable[[Any], str]] = {
-    **dict.fromkeys(("jaccard", "max_iou", "top1_iou", "dice"), "{:.3f}".format),
-    **dict.fromkeys(("sensitivity", "specificity", "accuracy", "score"), "{:.3f}".format),
-    "num_instances": "{:d}".format,
+# Columns of the table of all images, and how their numbers are written.
+COLUMNS = {
+    **dict.fromkeys(("jaccard", "max_iou", "top1_iou", "dice"), ".3f"),
+    **dict.fromkeys(("sensitivity", "specificity", "accuracy", "score"), ".3f"),
+    "num_instances": "d",
+    "estimated_iou": ".3f",
 }
 COLUMN_WORDS = {name: label for name, (label, _) in SCORE_WORDS.items()} | {
     "score": "Score",
     "num_instances": "Instances",
+    "estimated_iou": "Estimate",
 }
+FACTS = ("Lesion", "Border", "Contrast", "Skin tone")
 
 
 def find_run(eval_dir: Path) -> Path | None:
@@ -91,7 +90,7 @@ def write_report(
 
 def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
     """Return the page; see :func:`write_report`."""
-    columns = (*COLUMNS, "isic_id", "estimated_iou")
+    columns = (*COLUMNS, "isic_id")
     evaluation = read_evaluation(eval_dir, ("dataset", *NUMBERS), columns)
     check_numbers(evaluation)
     table, summary = evaluation.table, evaluation.summary
@@ -104,9 +103,8 @@ def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
     room = PAGE_LIMIT - FIXED_LIMIT - ROW_LIMIT * rows - len(config or "")
     cards = make_cards(evaluation, lesions, sheets, room)
     estimated = not np.isnan(table["estimated_iou"]).any()
-    confidence = (
-        ("estimated IoU", table["estimated_iou"]) if estimated else ("score", table["score"])
-    )
+    confidence = ("estimated IoU", "estimated_iou") if estimated else ("score", "score")
+    columns = [name for name in COLUMNS if estimated or name != "estimated_iou"]
 
     # The first place a picture is shown in is the one that links lead to.
     places: dict[int, str] = {}
@@ -136,14 +134,14 @@ def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
         distribution=distribution_charts(evaluation),
         factors=factor_charts(table["jaccard"], [card.facts for card in cards]),
         estimated=estimated,
-        calibration=calibration_charts(confidence[1], table["jaccard"], confidence[0]),
+        calibration=calibration_charts(table[confidence[1]], table["jaccard"], confidence[0]),
         sheets=[(name, SHEETS[name], numbers) for name, numbers in sheets.items()],
         places=places,
         cards=cards,
         without=sum(card.picture is None for card in cards),
         others=[card for row, card in enumerate(cards) if card.picture and row not in places],
-        heads=_heads(estimated),
-        rows=[_cells(evaluation, row, card, estimated) for row, card in enumerate(cards)],
+        heads=[*(COLUMN_WORDS[name] for name in columns), *FACTS],
+        rows=[_cells(card, columns) for card in cards],
     )
 
 
@@ -162,18 +160,13 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [*tiles, (f"{failures:,}", f"Jaccard below {FAILURE_IOU:g}", share)]
 
 
-def _heads(estimated: bool) -> list[str]:
-    labels = [COLUMN_WORDS[name] for name in COLUMNS]
-    return [*labels, *(["Estimate"] if estimated else []), "Lesion", "Border", "Contrast"]
-
-
-def _cells(evaluation: Evaluation, row: int, card: Card, estimated: bool) -> list[str]:
+def _cells(card: Card, columns: Sequence[str]) -> list[str]:
     """Return the text of an image's row after its name."""
     facts = card.facts
     return [
-        *(words(evaluation.table[name][row]) for name, words in COLUMNS.items()),
-        *([f"{card.estimated:.3f}"] if estimated else []),
+        *(f"{card.scores[name]:{COLUMNS[name]}}" for name in columns),
         f"{facts.area_share:.1%}",
         "yes" if facts.at_border else "no",
         "–" if facts.contrast is None else f"{facts.contrast:.1f}",
+        "–" if facts.skin_tone is None else f"{facts.skin_tone:.0f}",
     ]
