@@ -4,6 +4,7 @@ A table is the folder's own record: only files that a row of it names are ever d
 """
 
 import csv
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,16 +69,13 @@ class PredictionFolder:
         return self.root / f"overlays/{name}.jpg"
 
     def remove_result(self, name: str) -> None:
-        """Delete the mask and the overlay of an image, and folders that are empty then."""
+        """Delete the mask and the overlay of an image."""
         for path in (self.mask(name), self.overlay(name)):
             with suppress(OSError):  # not there, or of a name that the disk does not take
                 path.unlink()
-            for folder in path.parents:
-                if folder == self.root or not _remove_empty(folder):
-                    break
 
     def remove(self) -> None:
-        """Delete what this process's table names, and the table; settings with the last of them.
+        """Delete what this process's table names, and the table; the rest with the last of them.
 
         One that works on all of the images removes the shares of others, too.
         """
@@ -90,8 +88,13 @@ class PredictionFolder:
                         self.remove_result(name)
                 for path in (table, table.with_name(table.name.replace("predictions", "failed"))):
                     path.unlink(missing_ok=True)
-        if not self.tables:
-            self.settings.unlink()
+        if self.tables:
+            return
+        for name in ("masks", "overlays"):
+            for folder, _, _ in os.walk(self.root / name, topdown=False):
+                with suppress(OSError):  # holds a file of somebody else
+                    Path(folder).rmdir()
+        self.settings.unlink()
 
 
 def name_of(row: Row) -> str | None:
@@ -116,11 +119,3 @@ def write_rows(table: Path, rows: Iterable[Row]) -> None:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _remove_empty(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except OSError:
-        return False
-    return True
