@@ -16,7 +16,6 @@ setup(
     install_requires=[
         "contourpy",
         "filelock",
-        "imagehash>=4.3",
         "jinja2>=3",
         "kornia-rs>=0.2",
         "matplotlib>=3.8",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
-import imagehash
 import numpy as np
 from PIL import Image
+from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -71,13 +71,12 @@ def signature(image: np.ndarray) -> Signature:
     """
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     grey = cv2.resize(grey, THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)
-    bits = imagehash.phash(Image.fromarray(grey)).hash
     sift = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.01, edgeThreshold=12)
     keypoints, descriptors = sift.detectAndCompute(grey, None)
     if descriptors is None:
         descriptors = np.empty((0, 128))
     return Signature(
-        hash=int.from_bytes(np.packbits(bits).tobytes(), "big"),
+        hash=_hash(grey),
         points=np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2),
         descriptors=descriptors.astype(np.uint8),
     )
@@ -127,6 +126,13 @@ def group_pairs(pairs: Iterable[DuplicatePair]) -> list[list[str]]:
     graph = coo_array((np.ones(len(edges)), (first, second)), shape=(len(ids), len(ids)))
     count, labels = connected_components(graph, directed=False)
     return sorted(ids[labels == label].tolist() for label in range(count))
+
+
+def _hash(grey: np.ndarray) -> int:
+    """Return the 64-bit DCT hash of an (H, W) uint8 image (pHash of hackerfactor.com)."""
+    small = Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS)
+    low = dctn(np.asarray(small, float))[:8, :8]
+    return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
 def _close_hashes(hashes: np.ndarray) -> set[tuple[int, int]]:
