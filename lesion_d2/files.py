@@ -164,7 +164,7 @@ def read_json(path: Path, remedy: str) -> Any:
         LesionError: the file is missing or not JSON; its message ends in ``remedy``.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise LesionError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:

@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 
-from lesion_d2.evaluation.official import SCORES
+from lesion_d2.evaluation.metrics import METRICS
 
 IMAGES = 12
-METRICS = {
+SUMMARY = {
     "dataset": "tiny_test",
-    "fingerprint": "f" * 64,
+    "input_fingerprint": "f" * 64,
     "split_fingerprint": "a" * 64,
     "resolution": "data set",
     "weights": "output/run/model_best.pth",
@@ -30,7 +30,7 @@ METRICS = {
 def scores_of(seed, images=IMAGES):
     """Columns of per_image.csv; image ids count from 30."""
     rng = np.random.default_rng(seed)
-    table = {name: rng.uniform(0.3, 1, images) for name in SCORES}
+    table = {name: rng.uniform(0.3, 1, images) for name in METRICS}
     return {
         "image_id": np.arange(30, 30 + images),
         "isic_id": np.array([f"ISIC_{number:07d}" for number in range(30, 30 + images)]),
@@ -48,7 +48,7 @@ def write_evaluation(folder, table, **metrics):
         writer = csv.writer(stream)
         writer.writerow(table)
         writer.writerows(rows)
-    values = METRICS | {"num_images": len(table["image_id"])} | metrics
+    values = SUMMARY | {"num_images": len(table["image_id"])} | metrics
     kept = {key: value for key, value in values.items() if value is not None}
     (folder / "metrics.json").write_text(json.dumps(kept))
     return folder

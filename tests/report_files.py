@@ -9,17 +9,10 @@ import cv2
 import numpy as np
 from figure_files import HEIGHT, WIDTH, make_dataset, make_run, square
 
-from lesion_d2.evaluation.official import OFFICIAL_METRICS, official_scores
-from lesion_d2.evaluation.statistics import summarise
+from lesion_d2.evaluation.evaluation import COLUMNS
+from lesion_d2.evaluation.metrics import FAILURE_IOU, METRICS, hold_against, score_image
+from lesion_d2.evaluation.statistics import means_with_intervals
 from lesion_d2.images.run_lengths import encode_mask
-
-SCORES = ("max_iou", "top1_iou", *OFFICIAL_METRICS)
-COLUMNS = (
-    *("image_id", "isic_id", "max_iou", "num_instances", "top_score", "top1_iou"),
-    *OFFICIAL_METRICS,
-    *("score", "candidates", "sharpness", "agreement", "area_share", "border_share"),
-    "estimated_iou",
-)
 
 
 def make_evaluation(parent: Path, estimated: bool = False) -> tuple[Path, Path, Path]:
@@ -34,16 +27,16 @@ def make_evaluation(parent: Path, estimated: bool = False) -> tuple[Path, Path, 
     rows = []
     for number, mask in enumerate(masks, 30):
         found = bool(mask.any())
-        scores = official_scores(encode_mask(truth), encode_mask(mask))
+        scores = score_image(hold_against(encode_mask(truth), encode_mask(mask)))
         rows.append(
             {
                 "image_id": number,
                 "isic_id": f"ISIC_{number:07d}",
+                **scores,
                 "max_iou": scores["jaccard"],
                 "num_instances": int(found),
                 "top_score": 0.9 * found,
                 "top1_iou": scores["jaccard"],
-                **scores,
                 "score": (0.95 - number / 1000) * found,
                 "candidates": int(found),
                 "sharpness": 0.9 * found,
@@ -70,11 +63,11 @@ def write_table(folder: Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    table = {name: np.array([row[name] for row in rows], float) for name in SCORES}
+    table = {name: np.array([row[name] for row in rows], float) for name in METRICS}
     low, middle, high = np.percentile(table["max_iou"], [25, 50, 75])
     metrics = {
         "dataset": "tiny_test",
-        "fingerprint": "f" * 64,
+        "input_fingerprint": "f" * 64,
         "resolution": "original",
         "weights": "output/tiny/model_best.pth",
         "weights_sha256": "a" * 64,
@@ -89,13 +82,13 @@ def write_table(folder: Path, rows: list[dict]) -> None:
         "split_fingerprint": "b" * 64,
         "score_threshold": 0.65,
         "num_images": len(rows),
-        **summarise(table),
+        **means_with_intervals(table),
         "q1_max_iou": low,
         "median_max_iou": middle,
         "q3_max_iou": high,
         "misses": sum(int(row["num_instances"]) == 0 for row in rows),
-        "below_065": int((table["max_iou"] < 0.65).sum()),
-        "submitted_below_065": int((table["jaccard"] < 0.65).sum()),
+        "below_065": int((table["max_iou"] < FAILURE_IOU).sum()),
+        "submitted_below_065": int((table["jaccard"] < FAILURE_IOU).sum()),
         "submitted_empty": sum(float(row["area_share"]) == 0 for row in rows),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))

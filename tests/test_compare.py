@@ -1,13 +1,15 @@
 """Comparing evaluations, and reading their folders."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from compare_files import IMAGES, scores_of, write_evaluation
 
-from lesion_d2.commands.compare import compare_folders, describe, make_report
+from lesion_d2.commands.compare import compare_folders, comparison_text
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.comparison import changed_most, compare_rows
-from lesion_d2.evaluation.official import SCORES
+from lesion_d2.evaluation.comparison import changed_most, compare_metrics
+from lesion_d2.evaluation.metrics import METRICS
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.results.evaluation import find_evaluation, read_evaluation
 
@@ -26,8 +28,14 @@ def pair(tmp_path):
 
 
 def row_of(rows, run, metric):
-    (row,) = (row for row in rows if (row.run, row.metric) == (run, metric))
-    return row
+    (row,) = (row for row in rows if (row["run"], row["metric"]) == (run, metric))
+    return SimpleNamespace(**row)
+
+
+def text_of(folders, metric, count, force=False):
+    comparison = compare_folders(folders, force)
+    changes = changed_most(comparison, metric, count)
+    return comparison_text(comparison, compare_metrics(comparison), metric, changes)
 
 
 # --- figures of a comparison
@@ -38,9 +46,9 @@ def test_rows_are_matched_by_image(tmp_path):
     order = np.random.default_rng(3).permutation(40)
     shuffled = {name: column[order] for name, column in second.items()}
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", shuffled)
-    rows = compare_rows(compare_folders(folders))
-    assert len(rows) == 2 * (len(SCORES) + 2)
-    for name in SCORES:
+    rows = compare_metrics(compare_folders(folders))
+    assert len(rows) == 2 * (len(METRICS) + 3)
+    for name in METRICS:
         baseline, row = row_of(rows, 1, name), row_of(rows, 2, name)
         assert baseline.mean == pytest.approx(first[name].mean())
         assert (baseline.low, baseline.high) == mean_interval(first[name])
@@ -62,51 +70,49 @@ def test_fewer_failures_are_better(tmp_path):
     first["num_instances"][:], second["num_instances"][:] = 1, 2
     first["num_instances"][7] = 0
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", second)
-    rows = compare_rows(compare_folders(folders))
+    rows = compare_metrics(compare_folders(folders))
     failed = row_of(rows, 2, "submitted_below_065")
     assert row_of(rows, 1, "submitted_below_065").mean == 3 / IMAGES
     assert (failed.mean, failed.difference) == (1 / IMAGES, pytest.approx(-2 / IMAGES))
     assert (failed.better, failed.worse, failed.equal) == (3, 1, IMAGES - 4)
-    missed = row_of(rows, 2, "missed")
+    missed = row_of(rows, 2, "misses")
     assert (missed.mean, missed.better, missed.worse) == (0, 1, 0)
 
 
 def test_images_that_changed_most(pair):
     comparison = compare_folders(pair)
     changes = changed_most(comparison, "jaccard", 2)
-    assert [(change.change, change.isic_id) for change in changes] == [
+    assert [(change["change"], change["isic_id"]) for change in changes] == [
         ("gain", "ISIC_0000031"),
         ("gain", "ISIC_0000039"),
         ("loss", "ISIC_0000034"),
     ]
-    assert (changes[0].baseline, changes[0].value) == (0.7, 0.8)
-    assert changes[2].difference == pytest.approx(-0.1)
+    assert (changes[0]["baseline"], changes[0]["value"]) == (0.7, 0.8)
+    assert changes[2]["difference"] == pytest.approx(-0.1)
     assert changed_most(comparison, "dice", 2) == []
 
 
 def test_every_run_is_compared_with_the_first(tmp_path):
     folders = [write_evaluation(tmp_path / f"{seed}", scores_of(seed)) for seed in range(3)]
     comparison = compare_folders(folders)
-    rows = compare_rows(comparison)
+    rows = compare_metrics(comparison)
     for run in (2, 3):
         difference = scores_of(run - 1)["dice"] - scores_of(0)["dice"]
         assert row_of(rows, run, "dice").difference == pytest.approx(difference.mean())
-        (gain, _) = (item for item in changed_most(comparison, "dice", 1) if item.run == run)
-        assert gain.difference == pytest.approx(difference.max())
+        (gain, _) = (item for item in changed_most(comparison, "dice", 1) if item["run"] == run)
+        assert gain["difference"] == pytest.approx(difference.max())
 
 
 def test_what_differs_is_shown_and_what_does_not_is_not(pair):
-    text = describe(make_report(compare_folders(pair), "jaccard", 10))
+    text = text_of(pair, "jaccard", 10)
     assert "12 images, the same in all runs, at the size of the data set's images" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["views", "identity", "identity,", "horizontal"] in lines
     assert not any(line[:1] == ["weights"] for line in lines)
     assert ["34", "ISIC_0000034", "0.7000", "0.6000", "-0.1000"] in lines
-    jaccard = next(line for line in lines if line[:2] == ["jaccard", "+0.0125"])
+    jaccard = next(line for line in lines if line[:2] == ["Jaccard", "+0.0125"])
     assert jaccard[-3:] == ["3", "1", "8"]
-    assert "largest gains of 2 over 1 by dice: none" in describe(
-        make_report(compare_folders(pair), "dice", 10)
-    )
+    assert "largest gains of 2 over 1 by Dice: none" in text_of(pair, "dice", 10)
 
 
 # --- refusals
@@ -131,7 +137,7 @@ def test_other_conditions_are_refused_unless_forced(key, value, shown, tmp_path)
     problem = f"{key} {shown.format(*folders)}"
     assert problem in str(error.value)
     assert "--force" in str(error.value)
-    text = describe(make_report(compare_folders(folders, force=True), "jaccard", 3))
+    text = text_of(folders, "jaccard", 3, force=True)
     assert f"Not comparable, and forced: {problem}. All figures are of the 12 images" in text
 
 
@@ -153,10 +159,10 @@ def test_other_images_are_refused_unless_forced(tmp_path):
     assert message in str(error.value)
     comparison = compare_folders(folders, force=True)
     assert comparison.image_ids.tolist() == list(range(34, 42))
-    row = row_of(compare_rows(comparison), 2, "dice")
+    row = row_of(compare_metrics(comparison), 2, "dice")
     assert row.mean == pytest.approx(second["dice"][:8].mean())
     assert row.difference == pytest.approx((second["dice"][:8] - first["dice"][4:]).mean())
-    assert "of the 8 images that are in all runs" in describe(make_report(comparison, "dice", 3))
+    assert "of the 8 images that are in all runs" in text_of(folders, "dice", 3, force=True)
 
 
 def test_no_shared_image_is_refused_even_if_forced(tmp_path):
@@ -187,10 +193,10 @@ def test_a_missing_metric_is_refused_unless_forced(tmp_path):
     comparison = compare_folders(folders, force=True)
     assert "submitted_below_065" not in comparison.scores[0]
     with pytest.raises(LesionError, match=r"--metric jaccard: not in every.* max_iou, top1_iou"):
-        make_report(comparison, "jaccard", 3)
-    text = describe(make_report(comparison, "accuracy", 3))
+        changed_most(comparison, "jaccard", 3)
+    text = text_of(folders, "accuracy", 3, force=True)
     assert message in text
-    assert "\ndice" not in text
+    assert "\nDice" not in text
 
 
 def test_every_difference_is_named_at_once(tmp_path):
@@ -232,7 +238,7 @@ def test_a_folder_without_an_evaluation_or_given_twice(pair, tmp_path):
 
 
 def test_the_table_is_read_in_full(pair):
-    evaluation = read_evaluation(pair[0], (), SCORES)
+    evaluation = read_evaluation(pair[0], (), METRICS)
     table = evaluation.table
     assert table.keys() == scores_of(0).keys()
     assert table["image_id"].dtype == table["num_instances"].dtype == np.int64
@@ -258,7 +264,7 @@ def test_a_broken_table(tmp_path, changes, message):
     table = scores_of(0, 2) | {key: np.array(cells, object) for key, cells in changes.items()}
     folder = write_evaluation(tmp_path / "a", table)
     with pytest.raises(LesionError, match=message):
-        read_evaluation(folder, (), SCORES)
+        read_evaluation(folder, (), METRICS)
 
 
 def test_files_that_do_not_fit_each_other(tmp_path):
@@ -272,3 +278,20 @@ def test_files_that_do_not_fit_each_other(tmp_path):
     (folder / "per_image.csv").write_bytes(b"image_id,max_iou\n30,\xff\n")
     with pytest.raises(LesionError, match=r"per_image.csv: not a CSV file"):
         read_evaluation(folder, ())
+
+
+def test_what_a_spreadsheet_saves(pair):
+    evaluation = read_evaluation(pair[0], (), METRICS)
+    path = pair[0] / "per_image.csv"
+    text = path.read_text()
+    path.write_text("\ufeff" + text, encoding="utf-8")
+    again = read_evaluation(pair[0], (), METRICS)
+    np.testing.assert_array_equal(again.table["image_id"], evaluation.table["image_id"])
+    path.write_text(text.replace(",", ";"))
+    with pytest.raises(LesionError, match=r"has semicolons between columns; save it with commas"):
+        read_evaluation(pair[0], (), METRICS)
+
+
+def test_the_earlier_name_of_a_key_is_read(tmp_path):
+    write_evaluation(tmp_path / "a", scores_of(0), input_fingerprint=None, fingerprint="abc")
+    assert read_evaluation(tmp_path / "a", ()).summary["input_fingerprint"] == "abc"

@@ -168,8 +168,10 @@ def test_split_file_fixes_the_split(tmp_path):
         split: [isic_id for isic_id in ids if isic_id not in gone]
         for split, ids in before.splits.items()
     }
-    assert replace(after, splits=before.splits, fingerprint=before.fingerprint) == before
-    assert after.fingerprint != before.fingerprint
+    assert (
+        replace(after, splits=before.splits, input_fingerprint=before.input_fingerprint) == before
+    )
+    assert after.input_fingerprint != before.input_fingerprint
     assert {(row["isic_id"], row["reason"], row["action"]) for row in audit_rows(output)} == {
         ("ISIC_0000003", "mask_without_image", "excluded"),
         ("ISIC_0000004", "missing_from_input", "excluded"),

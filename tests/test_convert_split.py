@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesion_d2.convert.split import deal, fingerprint
-from lesion_d2.data.manifest import read_manifest
+from lesion_d2.data.manifest import read_input_fingerprint, read_manifest
 from lesion_d2.errors import LesionError
 
 
@@ -80,7 +80,7 @@ GOOD = {
     "test_fraction": 0.25,
     "val_fraction": 0.25,
     "grouped": True,
-    "fingerprint": "x",
+    "input_fingerprint": "x",
     "splits": {"train": ["a"], "val": ["b"], "test": ["c"]},
     "groups": [],
 }
@@ -90,6 +90,21 @@ def test_good_manifest(tmp_path):
     path = tmp_path / "split.json"
     path.write_text(json.dumps(GOOD))
     assert read_manifest(path).split_of() == {"a": "train", "b": "val", "c": "test"}
+    assert read_input_fingerprint(tmp_path) == "x"
+
+
+def test_an_earlier_manifest_and_a_byte_order_mark(tmp_path):
+    earlier = {key.removeprefix("input_"): value for key, value in GOOD.items()}
+    path = tmp_path / "split.json"
+    path.write_text("\ufeff" + json.dumps(earlier), encoding="utf-8")
+    assert read_manifest(path).input_fingerprint == read_input_fingerprint(tmp_path) == "x"
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[]"])
+def test_a_data_set_of_another_tool_has_no_fingerprint(content, tmp_path):
+    if content:
+        (tmp_path / "split.json").write_text(content)
+    assert read_input_fingerprint(tmp_path) is None
 
 
 @pytest.mark.parametrize(

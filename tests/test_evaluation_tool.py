@@ -1,15 +1,14 @@
 """The evaluation tool's submission folder, scored by the official command."""
 
 import json
-import shutil
 import subprocess
 import sys
 
+import cv2
 import pytest
 from tiny import ROOT, run_python
 
 from lesion_d2.commands.convert import ConvertOptions, convert
-from lesion_d2.evaluation.official import OFFICIAL_METRICS
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +29,24 @@ def evaluation(straight_run, tiny_archive, tmp_path_factory):
     return folder / "run" / "eval" / "halved_test", out
 
 
-def test_the_official_command_gives_the_same_figures(evaluation, tiny_archive, tmp_path):
+def test_the_official_command_gives_the_same_figures(evaluation, tiny_archive):
     folder, _ = evaluation
     masks = sorted((folder / "submission").glob("*.png"))
     for mask in masks:
-        shutil.copy(tiny_archive[1] / mask.name, tmp_path)
+        ours, archive = (
+            cv2.imread(str(path / mask.name), 0) for path in (folder / "truth", tiny_archive[1])
+        )
+        assert ((ours > 0) == (archive > 128)).all()
     result = subprocess.run(
         [sys.executable, "-m", "isic_challenge_scoring", "-o", "json", "segmentation",
-         tmp_path, folder / "submission"],
+         folder / "truth", folder / "submission"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     official = json.loads(result.stdout)["macro_average"]
     ours = json.loads((folder / "metrics.json").read_text())
     assert ours["num_images"] == len(masks) > 3
     assert ours["resolution"] == "original"
-    assert set(official) == set(OFFICIAL_METRICS)
+    assert len(official) == 6
     for name, value in official.items():
         # Equal but for the order in which the mean adds up.
         assert ours[f"mean_{name}"] == pytest.approx(value, rel=1e-14)

@@ -17,10 +17,11 @@ from PIL import Image
 from lesion_d2.data.members import with_flips
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
-from lesion_d2.evaluation.official import SCORES, official_scores
+from lesion_d2.evaluation.metrics import METRICS, hold_against, score_image
 from lesion_d2.evaluation.statistics import mean_interval
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.prediction.lesion import Lesion
+from lesion_d2.results.evaluation import read_evaluation, write_evaluation
 
 SIZE = (24, 32)
 EMPTY = np.zeros(SIZE, bool)
@@ -73,10 +74,13 @@ def random_images(count, seed=0):
 
 
 def evaluate(images, threshold=0.5, folder=None, batch=1):
-    evaluator = LesionEvaluator(threshold, folder)
+    evaluator = LesionEvaluator(threshold)
     for start in range(0, len(images), batch):
         evaluator.process(*zip(*images[start : start + batch], strict=True))
-    return evaluator.evaluate()["lesion"]
+    summary = evaluator.evaluate()["lesion"]
+    if folder:
+        write_evaluation(folder, summary, evaluator.images)
+    return summary
 
 
 def rows(folder):
@@ -174,7 +178,7 @@ def test_the_files(tmp_path):
     summary = evaluate(images[::-1], 0.3, tmp_path)
     header, *_ = (tmp_path / "per_image.csv").read_text().splitlines()
     assert header.split(",") == [
-        "image_id", "isic_id", "max_iou", "num_instances", "top_score", "top1_iou",
+        "image_id", "isic_id", "num_instances", "top_score", "max_iou", "top1_iou",
         "jaccard", "threshold_jaccard", "dice", "sensitivity", "specificity", "accuracy",
         "score", "candidates", "sharpness", "agreement", "area_share", "border_share",
         "estimated_iou",
@@ -188,8 +192,10 @@ def test_the_files(tmp_path):
     assert len(predictions) == sum(int(row["num_instances"]) for row in table) > 5
     for item in predictions:
         assert set(item) == {
-            "image_id", "isic_id", "category_id", "score", "iou", "bbox", "segmentation"
+            "image_id", "isic_id", "category_id", "score", "score_threshold", "iou", "bbox",
+            "segmentation",
         }  # fmt: skip
+        assert item["score_threshold"] == 0.3
         image, out = images[item["image_id"]]
         assert (item["isic_id"], item["category_id"]) == (image["isic_id"], 1)
         position = out["instances"].scores.tolist().index(item["score"])
@@ -203,15 +209,18 @@ def test_the_files(tmp_path):
     for row, (image, out) in zip(table, images, strict=True):
         truth = mask_util.decode(image["annotations"][0]["segmentation"]).astype(bool)
         lesion = out["lesion"]
-        for name, value in official_scores(*map(encode_mask, (truth, lesion.mask))).items():
-            assert float(row[name]) == value
+        outcome = hold_against(*map(encode_mask, (truth, lesion.mask)))
+        for name, value in score_image(outcome).items():
+            if name not in ("max_iou", "top1_iou"):
+                assert float(row[name]) == value
         assert float(row["score"]) == lesion.score
         assert float(row["area_share"]) == lesion.area_share
         assert float(row["estimated_iou"]) == ESTIMATE
-        with Image.open(tmp_path / "submission" / f"{row['isic_id']}_segmentation.png") as mask:
-            assert mask.mode == "L"
-            np.testing.assert_array_equal(np.array(mask), lesion.mask * np.uint8(255))
-    for name in SCORES:
+        for part, expected in (("submission", lesion.mask), ("truth", truth)):
+            with Image.open(tmp_path / part / f"{row['isic_id']}_segmentation.png") as mask:
+                assert mask.mode == "L"
+                np.testing.assert_array_equal(np.array(mask), expected * np.uint8(255))
+    for name in METRICS:
         values = np.array([float(row[name]) for row in table])
         low, high = mean_interval(values)
         found = [summary[f"mean_{name}{end}"] for end in ("", "_low", "_high")]
@@ -222,6 +231,42 @@ def test_the_files(tmp_path):
     assert summary["submitted_empty"] == sum(empty)
     order = [(item["image_id"], -item["score"]) for item in predictions]
     assert order == sorted(order)
+
+
+def test_an_earlier_evaluation_in_the_folder_is_gone(tmp_path):
+    evaluate(random_images(9), 0.3, tmp_path)
+    left = [tmp_path / "report.html", tmp_path / "boxplot.png", tmp_path / "predictions_best.png"]
+    own = [tmp_path / "notes.txt", tmp_path / "submission" / "notes.txt"]
+    for path in (*left, *own):
+        path.write_text("earlier")
+    evaluate(random_images(4), 0.3, tmp_path)
+    names = {f"ISIC_{number:07d}_segmentation.png" for number in range(4)}
+    assert {path.name for path in (tmp_path / "submission").iterdir()} == names | {"notes.txt"}
+    assert {path.name for path in (tmp_path / "truth").iterdir()} == names
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in own)
+
+
+def test_what_cannot_be_written_whole_is_no_evaluation(tmp_path, monkeypatch):
+    evaluate(random_images(9), 0.3, tmp_path)
+
+    def full_disk(path, mask):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("lesion_d2.results.evaluation.write_mask", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate(random_images(4), 0.3, tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+    with pytest.raises(LesionError, match=r"metrics.json: cannot be read"):
+        read_evaluation(tmp_path)
+
+
+def test_flipped_copies_have_no_mask_of_their_own(tmp_path):
+    rng = np.random.default_rng(4)
+    members = with_flips([member(blob(rng), 1), member(blob(rng), 2)], ("none", "vertical"))
+    summary = evaluate([(item, output([], [])) for item in members], folder=tmp_path)
+    assert summary["num_images"] == len(rows(tmp_path)) == 4
+    assert len(list((tmp_path / "submission").iterdir())) == 2
 
 
 def test_the_quartiles(tmp_path):
@@ -289,10 +334,13 @@ def test_an_image_that_comes_twice():
 
 def evaluate_share(folder):
     """Evaluate every second image in each of two processes."""
-    evaluator = LesionEvaluator(0.3, folder)
+    evaluator = LesionEvaluator(0.3)
     for image, out in random_images(9)[comm.get_rank() :: 2]:
         evaluator.process([image], [out])
-    (folder / f"rank{comm.get_rank()}.json").write_text(json.dumps(evaluator.evaluate()))
+    summary = evaluator.evaluate()
+    (folder / f"rank{comm.get_rank()}.json").write_text(json.dumps(summary))
+    if summary:
+        write_evaluation(folder, summary["lesion"], evaluator.images)
 
 
 def test_two_processes_equal_one_to_the_digit(tmp_path):

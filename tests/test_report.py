@@ -16,8 +16,9 @@ from tiny import ROOT
 
 from lesion_d2.errors import LesionError
 from lesion_d2.report import write
-from lesion_d2.report.write import find_dataset, find_run, write_report
-from lesion_d2.results.evaluation import find_evaluations
+from lesion_d2.report.write import write_report
+from lesion_d2.results.evaluation import find_dataset, find_evaluations
+from lesion_d2.results.run import find_run
 
 TOOL = ROOT / "tools" / "report.py"
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion_d2.evaluation.statistics import mean_interval, paired_interval, summarise
+from lesion_d2.data.converted import FLIP_ID_STEP
+from lesion_d2.evaluation.statistics import mean_interval, means_with_intervals, paired_interval
 
 IOUS = st.lists(st.floats(0, 1), min_size=1, max_size=40).map(np.array)
 
@@ -94,7 +95,7 @@ def test_the_summary():
         "dice": np.array([0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
         "found": np.array([0, 1, 2, 1, 3, 2]),
     }
-    summary = summarise(scores)
+    summary = means_with_intervals(scores)
     assert all(type(value) is float for value in summary.values())
     low, high = mean_interval(scores["max_iou"])
     fewest, most = mean_interval(scores["found"])
@@ -105,17 +106,38 @@ def test_the_summary():
     })  # fmt: skip
 
 
-def test_a_column_is_summarised_alike_whatever_stands_beside_it():
+def test_a_column_is_means_with_intervalsd_alike_whatever_stands_beside_it():
     rng = np.random.default_rng(0)
     first, second = rng.uniform(size=(2, 40))
-    both = summarise({"a": first, "b": second})
-    assert both == summarise({"a": first}) | summarise({"b": second})
-    assert summarise({}) == {}
+    both = means_with_intervals({"a": first, "b": second})
+    assert both == means_with_intervals({"a": first}) | means_with_intervals({"b": second})
 
 
 def test_the_summary_of_one_image():
-    assert summarise({"dice": np.array([0.7])}) == {
+    assert means_with_intervals({"dice": np.array([0.7])}) == {
         "mean_dice": 0.7,
         "mean_dice_low": 0.7,
         "mean_dice_high": 0.7,
     }
+
+
+def test_flipped_copies_are_no_further_images():
+    values, ids = np.random.default_rng(0).uniform(size=40), np.arange(100, 140)
+    copies = np.concatenate([ids, ids + FLIP_ID_STEP, ids + 2 * FLIP_ID_STEP])
+    threefold = np.concatenate([values, values, values])
+    assert mean_interval(threefold, copies) == pytest.approx(mean_interval(values))
+    assert mean_interval(values, ids) == mean_interval(values)
+    wrong = mean_interval(threefold)
+    assert wrong[1] - wrong[0] < 0.7 * np.diff(mean_interval(threefold, copies))
+
+
+def test_copies_that_differ_count_by_their_mean(hard_and_easy):
+    baseline, values = hard_and_easy
+    ids = np.arange(len(values))
+    pairs = np.r_[values, baseline], np.r_[ids, ids + FLIP_ID_STEP]
+    summary = means_with_intervals({"dice": pairs[0]}, pairs[1])
+    assert summary["mean_dice"] == pytest.approx(pairs[0].mean())
+    low, high = mean_interval((values + baseline) / 2)
+    assert (summary["mean_dice_low"], summary["mean_dice_high"]) == pytest.approx((low, high))
+    zero = np.zeros_like(pairs[0])
+    assert paired_interval(pairs[0], zero, pairs[1]) == pytest.approx((low, high))

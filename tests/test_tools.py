@@ -124,7 +124,7 @@ def test_evaluation_writes_what_it_prints(evaluation):
     assert len(ious) == metrics["num_images"] == 6
     assert metrics["mean_max_iou"] == pytest.approx(sum(ious) / 6)
     assert "tiny_test: 6 images at the size of the data set's images" in stdout
-    assert f"max iou            {metrics['mean_max_iou']:.4f}" in stdout
+    assert f"Max IoU            {metrics['mean_max_iou']:.4f}" in stdout
     assert "max IoU over instances of score 0.05 and above" in stdout
     assert f"report: {folder / 'report.html'}" in stdout
     assert isinstance(json.loads((folder / "predictions.json").read_text()), list)
@@ -135,7 +135,7 @@ def test_metrics_say_what_they_are_of(evaluation, tiny_root, straight_run):
     metrics = json.loads((evaluation[1] / "metrics.json").read_text())
     manifest = json.loads((tiny_root / "split.json").read_text())
     assert metrics["dataset"] == "tiny_test"
-    assert metrics["fingerprint"] == manifest["fingerprint"]
+    assert metrics["input_fingerprint"] == manifest["input_fingerprint"]
     assert metrics["weights"] == str(straight_run.folder / "model_final.pth")
     assert metrics["score_threshold"] == dict(SMALL)["TEST.SCORE_THRESH"]
     assert metrics["min_size_test"] == 64

@@ -8,11 +8,8 @@ import argparse
 from pathlib import Path
 
 from lesion_d2.errors import run_tool
+from lesion_d2.evaluation.metrics import METRICS
 
-METRICS = (
-    *("max_iou", "top1_iou", "jaccard", "threshold_jaccard"),
-    *("dice", "sensitivity", "specificity", "accuracy"),
-)
 EPILOG = """
 A RUN is a folder written by tools/eval.py, or a run's folder with one such folder below eval/. The
 first is the baseline. Evaluations of different splits, metrics, score thresholds or resolutions
@@ -51,14 +48,16 @@ def main() -> None:
     if options.dataset and not options.output:
         parser.error("--dataset needs --output")
 
-    from lesion_d2.commands.compare import compare_folders, describe, make_report, write_report
+    from lesion_d2.commands.compare import compare_runs
 
-    comparison = compare_folders(options.runs, options.force)
-    report = make_report(comparison, options.metric, options.count)
-    print(describe(report))
-    if options.output:
-        for path in write_report(report, options.output, options.dataset):
-            print(path)
+    compare_runs(
+        options.runs,
+        options.metric,
+        options.count,
+        options.output,
+        options.dataset,
+        options.force,
+    )
 
 
 def positive(text: str) -> int:

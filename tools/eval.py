@@ -14,7 +14,8 @@ Writes to OUTPUT_DIR/eval/DATASET/:
   metrics.json      means with 95 % intervals, and what they are of
   per_image.csv     max IoU and the challenge's metrics of each image
   predictions.json  all instances from the score threshold on, in COCO's format
-  submission/       the submitted masks, as the official scorer reads them
+  submission/       the submitted masks, and in truth/ the true ones of the same size:
+                    `isic-challenge-scoring segmentation truth submission`
   report.html       all of it to look at, and PNG figures
 
 examples:

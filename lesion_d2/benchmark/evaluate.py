@@ -20,6 +20,7 @@ from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections, with_b
 from lesion_d2.benchmark.timing import Contender, alternate, ratio
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.prediction.segmenter import Segmenter, load_segmenter
+from lesion_d2.results.evaluation import write_evaluation
 
 OURS, COCO, INFERENCE = "LesionEvaluator", "COCOEvaluator", "inference"
 SCORES_ONLY = "LesionEvaluator, no files"
@@ -83,11 +84,14 @@ def infer(segmenter: Segmenter, inputs: Items) -> list[dict[str, Any]]:
 def evaluate_ours(
     inputs: Items, outputs: Items, folder: Path | None, score_threshold: float
 ) -> dict[str, Any]:
-    """Evaluate with this project's evaluator, which writes its files if a folder is given."""
-    evaluator = LesionEvaluator(score_threshold, folder)
+    """Evaluate with this project's evaluator, and write its files if a folder is given."""
+    evaluator = LesionEvaluator(score_threshold)
     for item, output in zip(inputs, outputs, strict=True):
         evaluator.process([item], [output])
-    return dict(evaluator.evaluate() or {})
+    summary = dict(evaluator.evaluate() or {})
+    if folder:
+        write_evaluation(folder, summary, evaluator.images)
+    return summary
 
 
 def evaluate_coco(inputs: Items, outputs: Items, name: str, folder: Path) -> dict[str, Any]:

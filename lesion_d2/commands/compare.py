@@ -1,148 +1,102 @@
-"""A comparison of evaluations as text, CSV, JSON and figures."""
+"""Comparing evaluations: text, CSV, JSON and figures."""
 
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
+from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.comparison import (
-    FAILED,
-    MISSED,
-    SHARES,
-    Change,
     Comparison,
-    Row,
     changed_most,
     compare,
-    compare_rows,
+    compare_metrics,
     settings_of,
     show,
 )
-from lesion_d2.evaluation.statistics import FAILURE_IOU, paired_interval
+from lesion_d2.evaluation.metrics import COUNTS, METRICS
 from lesion_d2.figures.comparison import changed_images_figure, changes_figure
 from lesion_d2.figures.style import save_figure
 from lesion_d2.files import atomic_write
-from lesion_d2.results.evaluation import read_evaluations
+from lesion_d2.results.evaluation import find_evaluation, read_evaluation
 
-WORDS = {
-    "max_iou": "max IoU",
-    "top1_iou": "IoU of the top instance",
-    MISSED: "images missed",
-    FAILED: f"jaccard below {FAILURE_IOU}",
-}
+Rows = Sequence[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What is printed and written of a comparison.
-
-    Attributes:
-        comparison: at least two evaluations.
-        metric: what the images that changed are chosen by.
-        rows: every metric of every run.
-        changes: the images that changed most.
-    """
-
-    comparison: Comparison
-    metric: str
-    rows: list[Row]
-    changes: list[Change]
-
-    def row(self, run: int, metric: str) -> Row:
-        """Return the row of one run and metric."""
-        return next(row for row in self.rows if (row.run, row.metric) == (run, metric))
-
-
-def compare_folders(folders: Sequence[Path], force: bool = False) -> Comparison:
-    """Read evaluations and compare them.
+def compare_runs(
+    folders: Sequence[Path],
+    metric: str,
+    count: int,
+    output: Path | None = None,
+    dataset_dir: Path | None = None,
+    force: bool = False,
+) -> None:
+    """Print a comparison, and write it to ``output`` if given.
 
     Args:
         folders: two or more, of evaluations or of runs with one evaluation each; the first is the
             baseline.
+        metric: the images that changed are chosen by, one of
+            :data:`lesion_d2.evaluation.metrics.METRICS`.
+        count: how many gains and how many losses to list.
+        output: folder, created when missing.
+        dataset_dir: the converted data set; with it the images that changed are drawn.
         force: see :func:`lesion_d2.evaluation.comparison.compare`.
 
     Raises:
-        LesionError: a folder cannot be read, or the evaluations are not comparable.
+        LesionError: a file cannot be read, the evaluations are not comparable, or not all of them
+            have the metric.
     """
-    return compare(read_evaluations(folders), force)
+    comparison = compare_folders(folders, force)
+    rows, changes = compare_metrics(comparison), changed_most(comparison, metric, count)
+    print(comparison_text(comparison, rows, metric, changes))
+    if output:
+        for path in write_comparison(comparison, rows, metric, changes, output, dataset_dir):
+            print(path)
 
 
-def make_report(comparison: Comparison, metric: str, count: int) -> Report:
-    """Compute the figures of a comparison.
+def compare_folders(folders: Sequence[Path], force: bool = False) -> Comparison:
+    """Read evaluations and compare them; see :func:`compare_runs`."""
+    paths = [find_evaluation(folder) for folder in folders]
+    for index, path in enumerate(paths):
+        if path.resolve() in [earlier.resolve() for earlier in paths[:index]]:
+            raise LesionError(f"{path}: given twice; name another evaluation")
+    columns = ("isic_id", "max_iou", "num_instances")
+    return compare([read_evaluation(path, ("dataset",), columns) for path in paths], force)
+
+
+def comparison_text(comparison: Comparison, rows: Rows, metric: str, changes: Rows) -> str:
+    """Return tables and sentences.
 
     Args:
         comparison: at least two evaluations.
-        metric: one of :data:`lesion_d2.evaluation.official.SCORES`.
-        count: how many gains and how many losses to list.
-
-    Raises:
-        LesionError: not every evaluation has the metric.
+        rows: of :func:`~lesion_d2.evaluation.comparison.compare_metrics`.
+        metric: what the images that changed are chosen by.
+        changes: of :func:`~lesion_d2.evaluation.comparison.changed_most`.
     """
-    changes = changed_most(comparison, metric, count)
-    return Report(comparison, metric, compare_rows(comparison), changes)
-
-
-def describe(report: Report) -> str:
-    """Return tables and sentences."""
-    evaluations = report.comparison.evaluations
-    folders = [f"{run}: {evaluation.folder}" for run, evaluation in enumerate(evaluations, 1)]
-    parts = ["\n".join([*folders, _conditions(report.comparison)]), _means(report)]
-    for run in range(2, len(evaluations) + 1):
-        parts.append(_differences(report, run))
-        for kind, name in (("gain", "largest gains"), ("loss", "largest losses")):
-            chosen = [item for item in report.changes if (item.run, item.change) == (run, kind)]
-            title = f"{name} of {run} over 1 by {_words(report.metric)}"
-            parts.append(f"{title}:\n{_changes(run, chosen)}" if chosen else f"{title}: none")
+    folders = [f"{run}: {item.folder}" for run, item in enumerate(comparison.evaluations, 1)]
+    form = METRICS[metric].mean_format
+    parts = ["\n".join([*folders, _conditions(comparison)]), _means(comparison, rows)]
+    for run in range(2, len(folders) + 1):
+        parts.append(_differences(run, rows))
+        for change, name in (("gain", "largest gains"), ("loss", "largest losses")):
+            lines = [
+                [
+                    item["image_id"],
+                    item["isic_id"],
+                    *(f"{item[key]:{form}}" for key in ("baseline", "value")),
+                    f"{item['difference']:+{form}}",
+                ]
+                for item in changes
+                if (item["run"], item["change"]) == (run, change)
+            ]
+            title = f"{name} of {run} over 1 by {METRICS[metric].words}"
+            table = _table(lines, ["image id", "image", "1", str(run), "difference"])
+            parts.append(f"{title}:\n{table}" if lines else f"{title}: none")
     return "\n\n".join(parts)
-
-
-def write_report(report: Report, output: Path, dataset_dir: Path | None = None) -> list[Path]:
-    """Write tables and figures into ``output`` and return their paths.
-
-    Args:
-        report: what to write.
-        output: folder, created when missing.
-        dataset_dir: the converted data set; with it the images that changed are drawn.
-
-    Raises:
-        LesionError: an image or a submitted mask is missing or does not fit.
-    """
-    paths = [
-        _write_csv(output / "compare.csv", Row, report.rows),
-        _write_csv(output / "changed.csv", Change, report.changes),
-        output / "compare.json",
-    ]
-    with atomic_write(paths[-1]) as stream:
-        json.dump(_as_json(report), stream, indent=1)
-        stream.write("\n")
-    for run in range(2, len(report.comparison.evaluations) + 1):
-        paths += _draw(report, run, output, dataset_dir)
-    return paths
-
-
-def _draw(report: Report, run: int, output: Path, dataset_dir: Path | None) -> list[Path]:
-    comparison, metric = report.comparison, _words(report.metric)
-    pair = (comparison.evaluations[0], comparison.evaluations[run - 1])
-    names = (f"1: {pair[0].folder}", f"{run}: {pair[1].folder}")
-    note = " (not comparable, and forced)" if comparison.problems else ""
-
-    baseline, values = (comparison.scores[index][report.metric] for index in (0, run - 1))
-    title = f"{metric} of {len(values):,} images{note}"
-    interval = paired_interval(values, baseline)
-    figure = changes_figure(baseline, values, names, metric, interval, title)
-    paths = [save_figure(figure, output / f"changes_{run}.png")]
-    changes = [
-        (item.image_id, item.baseline, item.value) for item in report.changes if item.run == run
-    ]
-    if dataset_dir and changes:
-        title = f"{pair[0].summary['dataset']}: images whose {metric} changed most{note}"
-        figure = changed_images_figure(changes, pair, dataset_dir, names, title)
-        paths.append(save_figure(figure, output / f"changed_images_{run}.png"))
-    return paths
 
 
 def _conditions(comparison: Comparison) -> str:
@@ -160,96 +114,126 @@ def _conditions(comparison: Comparison) -> str:
     )
 
 
-def _means(report: Report) -> str:
+def _means(comparison: Comparison, rows: Rows) -> str:
     """Return the table of settings that differ and of every metric, a column a run."""
-    settings = [settings_of(evaluation) for evaluation in report.comparison.evaluations]
+    settings = [settings_of(evaluation) for evaluation in comparison.evaluations]
     lines = []
     for key in dict.fromkeys(key for item in settings for key in item):
         values = [show(item.get(key)) for item in settings]
         if len(set(values)) > 1:
             lines.append([key, *values])
-    runs = range(1, len(settings) + 1)
     lines += [
-        [_words(metric), *(_mean(report.row(run, metric)) for run in runs)]
-        for metric in report.comparison.scores[0]
+        [_words(metric), *(_mean(row) for row in rows if row["metric"] == metric)]
+        for metric in comparison.scores[0]
     ]
-    return _table(lines, ["mean (95 % interval)", "1, the baseline", *map(str, runs[1:])])
+    others = map(str, range(2, len(settings) + 1))
+    return _table(lines, ["mean (95 % interval)", "1, the baseline", *others])
 
 
-def _mean(row: Row) -> str:
-    text = f"{row.mean:.4f} ({row.low:.4f} to {row.high:.4f})"
-    if row.metric in SHARES:
-        return f"{round(row.mean * row.images):,}, or {text}"
+def _mean(row: dict[str, Any]) -> str:
+    form = _format(row["metric"])
+    text = f"{row['mean']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
+    if row["metric"] in COUNTS:
+        return f"{round(row['mean'] * row['images']):,}, or {text}"
     return text
 
 
-def _differences(report: Report, run: int) -> str:
-    lines = [
-        [
-            _words(row.metric),
-            f"{row.difference:+.4f}",
-            f"{row.difference_low:+.4f} to {row.difference_high:+.4f}",
-            *(f"{count:,}" for count in (row.better, row.worse, row.equal)),
-        ]
-        for row in report.rows
-        if row.run == run
-    ]
-    return _table(
-        lines, [f"{run} minus 1", "difference", "95 % interval", "better", "worse", "equal"]
-    )
-
-
-def _changes(run: int, changes: Sequence[Change]) -> str:
-    lines = [
-        [
-            str(change.image_id),
-            change.isic_id,
-            f"{change.baseline:.4f}",
-            f"{change.value:.4f}",
-            f"{change.difference:+.4f}",
-        ]
-        for change in changes
-    ]
-    return _table(lines, ["image id", "image", "1", str(run), "difference"])
-
-
-def _as_json(report: Report) -> dict[str, Any]:
-    comparison = report.comparison
-    runs = [
-        {
-            "run": run,
-            "folder": str(evaluation.folder),
-            **{f"images_{name}": int(scores[name].sum()) for name in SHARES if name in scores},
-            **settings_of(evaluation),
-        }
-        for run, (evaluation, scores) in enumerate(
-            zip(comparison.evaluations, comparison.scores, strict=True), 1
-        )
-    ]
-    return {
-        "images": len(comparison.image_ids),
-        "not_comparable": comparison.problems,
-        "runs": runs,
-        "rows": [asdict(row) for row in report.rows],
-        "changed_by": report.metric,
-        "changed": [asdict(change) for change in report.changes],
-    }
-
-
-def _write_csv(path: Path, kind: type[Row] | type[Change], rows: Sequence[Row | Change]) -> Path:
-    with atomic_write(path) as stream:
-        names = [field.name for field in fields(kind)]
-        writer = csv.DictWriter(stream, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    return path
+def _differences(run: int, rows: Rows) -> str:
+    lines = []
+    for row in rows:
+        if row["run"] == run:
+            difference, low, high = (
+                f"{row[key]:+{_format(row['metric'])}}"
+                for key in ("difference", "difference_low", "difference_high")
+            )
+            counts = [f"{row[key]:,}" for key in ("better", "worse", "equal")]
+            lines.append([_words(row["metric"]), difference, f"{low} to {high}", *counts])
+    heads = [f"{run} minus 1", "difference", "95 % interval", "better", "worse", "equal"]
+    return _table(lines, heads)
 
 
 def _words(metric: str) -> str:
-    """Return the name of a column for people."""
-    return WORDS.get(metric, metric.replace("_", " "))
+    return (COUNTS if metric in COUNTS else METRICS)[metric].words
 
 
-def _table(lines: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
+def _format(metric: str) -> str:
+    return ".4f" if metric in COUNTS else METRICS[metric].mean_format
+
+
+def _table(lines: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:
     align = ("left", *["right"] * (len(heads) - 1))
-    return tabulate(lines, headers=heads, colalign=align, disable_numparse=True)
+    return tabulate(lines, headers=heads, colalign=align if lines else None, disable_numparse=True)
+
+
+def write_comparison(
+    comparison: Comparison,
+    rows: Rows,
+    metric: str,
+    changes: Rows,
+    output: Path,
+    dataset_dir: Path | None = None,
+) -> list[Path]:
+    """Write tables and figures into ``output`` and return their paths.
+
+    Arguments are those of :func:`comparison_text` and :func:`compare_runs`.
+
+    Raises:
+        LesionError: an image or a submitted mask is missing or does not fit.
+    """
+    content = {
+        "images": len(comparison.image_ids),
+        "not_comparable": comparison.problems,
+        "runs": [
+            {
+                "run": run,
+                "folder": str(evaluation.folder),
+                **{f"images_{name}": int(scores[name].sum()) for name in COUNTS if name in scores},
+                **settings_of(evaluation),
+            }
+            for run, (evaluation, scores) in enumerate(
+                zip(comparison.evaluations, comparison.scores, strict=True), 1
+            )
+        ],
+        "rows": rows,
+        "changed_by": metric,
+        "changed": changes,
+    }
+    paths = [output / "compare.csv", output / "changed.csv", output / "compare.json"]
+    for path, lines in zip(paths, (rows, changes), strict=False):
+        with atomic_write(path) as stream:
+            writer = csv.DictWriter(stream, lines[0] if lines else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
+    with atomic_write(paths[-1]) as stream:
+        json.dump(content, stream, indent=1)
+        stream.write("\n")
+    for row in rows:
+        if row["run"] > 1 and row["metric"] == metric:
+            chosen = [item for item in changes if item["run"] == row["run"]]
+            paths += _draw(comparison, row, chosen, output, dataset_dir)
+    return paths
+
+
+def _draw(
+    comparison: Comparison,
+    row: dict[str, Any],
+    changes: Rows,
+    output: Path,
+    dataset_dir: Path | None,
+) -> list[Path]:
+    """Draw what changed in one run by one metric."""
+    run, metric = row["run"], METRICS[row["metric"]]
+    pair = (comparison.evaluations[0], comparison.evaluations[run - 1])
+    names = (f"1: {pair[0].folder}", f"{run}: {pair[1].folder}")
+    note = " (not comparable, and forced)" if comparison.problems else ""
+    baseline, values = (comparison.scores[index][metric.name] for index in (0, run - 1))
+    title = f"{metric.words} of {len(values):,} images{note}"
+    interval = (row["difference_low"], row["difference_high"])
+    figure = changes_figure(baseline, values, names, metric.words, interval, title)
+    paths = [save_figure(figure, output / f"changes_{run}.png")]
+    if dataset_dir and changes:
+        title = f"{pair[0].summary['dataset']}: images whose {metric.words} changed most{note}"
+        panels = [(item["image_id"], item["baseline"], item["value"]) for item in changes]
+        figure = changed_images_figure(panels, pair, dataset_dir, names, title)
+        paths.append(save_figure(figure, output / f"changed_images_{run}.png"))
+    return paths

@@ -272,5 +272,5 @@ def _split(
         )
     splits = {split: sorted(i for i in records if given[i] == split) for split in SPLITS}
     if manifest:
-        return replace(manifest, fingerprint=print_of_input, splits=splits)
+        return replace(manifest, input_fingerprint=print_of_input, splits=splits)
     return Manifest(None, None, None, False, print_of_input, splits, groups)

@@ -14,7 +14,13 @@ from lesion_d2.figures.predictions import PredictedImage, choose, predictions_fi
 from lesion_d2.figures.resolutions import resolutions_figure
 from lesion_d2.figures.samples import samples_figure
 from lesion_d2.figures.style import save_figure
-from lesion_d2.results.evaluation import evaluated_lesions, read_evaluation, read_predictions
+from lesion_d2.results.evaluation import (
+    BOXPLOT,
+    PREDICTIONS_FIGURE,
+    evaluated_lesions,
+    read_evaluation,
+    read_predictions,
+)
 from lesion_d2.results.run import read_metrics, read_schedule
 
 
@@ -88,7 +94,7 @@ def draw_boxplot(eval_dir: Path, output: Path | None = None) -> list[Path]:
     """Draw the box plot of an evaluation."""
     evaluation = read_evaluation(eval_dir)
     figure = boxplot_figure(evaluation.table["max_iou"], evaluation.summary)
-    return [save_figure(figure, output or eval_dir / "boxplot.png")]
+    return [save_figure(figure, output or eval_dir / BOXPLOT)]
 
 
 def draw_predictions(
@@ -116,7 +122,7 @@ def draw_predictions(
         f"scores of {evaluation.summary['score_threshold']:g} and above"
     )
     figure = predictions_figure(images, title)
-    return [save_figure(figure, output or eval_dir / f"predictions_{which}.png")]
+    return [save_figure(figure, output or eval_dir / PREDICTIONS_FIGURE.format(which))]
 
 
 def draw_evaluation(eval_dir: Path, dataset_dir: Path) -> list[Path]:

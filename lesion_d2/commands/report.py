@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from lesion_d2.errors import LesionError
-from lesion_d2.report.write import find_dataset, find_run, write_report
-from lesion_d2.results.evaluation import find_evaluations
+from lesion_d2.report.write import write_report
+from lesion_d2.results.evaluation import find_dataset, find_evaluations
+from lesion_d2.results.run import find_run
 
 
 def write_reports(run: Path, dataset: Path | None = None, output: Path | None = None) -> list[Path]:

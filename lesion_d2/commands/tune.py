@@ -1,6 +1,7 @@
 """Tuning the prediction of a trained model on its validation data."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,19 @@ from tabulate import tabulate
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import failure_detection
-from lesion_d2.evaluation.tuning import Row, Setting, measure, select
+from lesion_d2.evaluation.metrics import FAILURE_IOU
+from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
 from lesion_d2.files import atomic_write, file_sha256
-from lesion_d2.prediction.confidence import ConfidenceModel, fit_confidence
+from lesion_d2.prediction.confidence import fit_confidence
 from lesion_d2.prediction.segmenter import load_segmenter
 
 FOLDS = 5
 
 
 def tune(cfg: CfgNode) -> Path:
-    """Measure all settings on ``cfg.DATASETS.VAL``, print them, and write what was chosen.
+    """Measure settings on ``cfg.DATASETS.VAL``, print them, and write what was chosen.
+
+    The data set's flipped copies are left out: they are no images of their own.
 
     Writes to ``cfg.OUTPUT_DIR``: ``tuning.csv`` (the comparisons), ``confidence.json`` and
     ``config.yaml``, the config with the chosen settings, the weights and the confidence model.
@@ -33,17 +37,27 @@ def tune(cfg: CfgNode) -> Path:
     if len(cfg.DATASETS.VAL) != 1:
         raise LesionError(f"DATASETS.VAL: {cfg.DATASETS.VAL}; tuning needs just one data set")
     (name,) = cfg.DATASETS.VAL
-    model = load_segmenter(cfg).eval().model
-    loader = LesionTrainer.build_test_loader(cfg, name)
-    measurements = measure(model, loader, cfg.TEST.PRECISION)
-    chosen, rows = select(measurements)
-    folder = Path(cfg.OUTPUT_DIR)
-    _write_rows(folder / "tuning.csv", rows)
-
-    jaccard, features = measurements.jaccard[chosen], measurements.features[chosen]
     weights_sha256 = file_sha256(cfg.MODEL.WEIGHTS)
-    fitted_on = {"dataset": name, "num_images": len(jaccard), "weights_sha256": weights_sha256}
-    fit_confidence(features, jaccard, fitted_on).write(folder / "confidence.json")
+    model = load_segmenter(cfg).eval().model
+    images = cfg.clone()
+    images.defrost()
+    images.INPUT.MEMBER_FLIPS_VAL = ("none",)
+
+    def try_settings(settings: Sequence[Setting]) -> dict[Setting, Measurement]:
+        loader = LesionTrainer.build_test_loader(images, name)
+        return measure(model, loader, settings, cfg.TEST.PRECISION)
+
+    chosen, measured, trials = select(try_settings)
+    folder = Path(cfg.OUTPUT_DIR)
+    with atomic_write(folder / "tuning.csv") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(Trial._fields)
+        writer.writerows((t.part, _label(t.setting), _label(t.baseline), *t[3:]) for t in trials)
+
+    count = len(measured.jaccard)
+    fitted_on = {"dataset": name, "num_images": count, "weights_sha256": weights_sha256}
+    model_of_iou = fit_confidence(measured.features, measured.jaccard, fitted_on)
+    model_of_iou.write(folder / "confidence.json")
 
     tuned = cfg.clone()
     tuned.defrost()
@@ -54,59 +68,51 @@ def tune(cfg: CfgNode) -> Path:
     with atomic_write(folder / "config.yaml") as stream:
         stream.write(tuned.dump())
 
-    print(f"{name}: {len(jaccard)} images, weights {weights_sha256[:12]}, Jaccard index")
-    print(tabulate(map(_cells, rows), headers=HEADERS, disable_numparse=True))
+    print(f"{name}: {count} images, weights {weights_sha256[:12]}, Jaccard index")
+    print(tabulate(map(_cells, trials), headers=HEADERS, disable_numparse=True))
     print(f"chosen: {_label(chosen)}")
-    found = failure_detection(_cross_validated(features, jaccard), jaccard)
+    found = failure_detection(_cross_validated(measured), measured.jaccard)
+    auroc, caught, error = (
+        "unknown" if found[key] is None else f"{found[key]:.3f}"
+        for key in ("auroc", "caught_at_10_percent", "mean_absolute_error")
+    )
     print(
-        f"confidence model, {FOLDS} folds: AUROC {_number(found['auroc'])} for {found['failures']} "
-        f"images below 0.65, {_number(found['caught_at_10_percent'])} of them in the lowest tenth, "
-        f"mean absolute error {_number(found['mean_absolute_error'])}"
+        f"confidence model, {FOLDS} folds: AUROC {auroc} for {found['failures']} images below "
+        f"{FAILURE_IOU}, {caught} of them in the lowest tenth, mean absolute error {error}"
     )
     return folder / "config.yaml"
 
 
-def _cross_validated(features: np.ndarray, jaccard: np.ndarray) -> np.ndarray:
+def _cross_validated(measured: Measurement) -> np.ndarray:
     """Estimate each image by a model fitted on the other folds."""
+    jaccard, features = measured.jaccard, measured.features
     fold = np.random.default_rng(0).permutation(len(jaccard)) % FOLDS
     estimated = np.empty_like(jaccard)
     for part in range(FOLDS):
-        model: ConfidenceModel = fit_confidence(features[fold != part], jaccard[fold != part], {})
+        model = fit_confidence(features[fold != part], jaccard[fold != part], {})
         estimated[fold == part] = model.estimate(features[fold == part])
     return estimated
 
 
 HEADERS = (
     *("part", "setting", "mean", "95 % interval", "gain", "95 % interval"),
-    *("thresholded", "below 0.65"),
+    *("thresholded", f"below {FAILURE_IOU}"),
 )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    part = {"views": row.setting.views, "choice": row.setting.choice}
+def _cells(trial: Trial) -> tuple[str, ...]:
+    part = {"views": trial.setting.views, "choice": trial.setting.choice}
     return (
-        row.part,
-        part.get(row.part, ", ".join(row.setting.pipeline)),
-        f"{row.mean:.4f}",
-        f"{row.low:.4f} to {row.high:.4f}",
-        f"{row.gain:+.4f}",
-        f"{row.gain_low:+.4f} to {row.gain_high:+.4f}",
-        f"{row.threshold_jaccard:.4f}",
-        str(row.below_065),
+        trial.part,
+        part.get(trial.part, ", ".join(trial.setting.steps)),
+        f"{trial.mean:.4f}",
+        f"{trial.low:.4f} to {trial.high:.4f}",
+        f"{trial.gain:+.4f}",
+        f"{trial.gain_low:+.4f} to {trial.gain_high:+.4f}",
+        f"{trial.threshold_jaccard:.4f}",
+        str(trial.failures),
     )
 
 
 def _label(setting: Setting) -> str:
-    return f"{setting.views}; {setting.choice}; {', '.join(setting.pipeline)}"
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
-
-
-def _write_rows(path: Path, rows: list[Row]) -> None:
-    with atomic_write(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(Row._fields)
-        for row in rows:
-            writer.writerow((row.part, _label(row.setting), _label(row.baseline), *row[3:]))
+    return f"{setting.views}; {setting.choice}; {', '.join(setting.steps)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
-from lesion_d2.files import atomic_write
+from lesion_d2.files import atomic_write, read_json
 
 MANIFEST_FORMAT = 1
 
@@ -21,7 +21,7 @@ class Manifest:
         test_fraction: part of all ids; None when given.
         val_fraction: part of the ids that are not test; None when given.
         grouped: whether near-duplicates were kept together.
-        fingerprint: SHA-256 over the pairs used.
+        input_fingerprint: SHA-256 over the pairs used.
         splits: ids, sorted, by split.
         groups: ids that show the same lesion.
     """
@@ -30,7 +30,7 @@ class Manifest:
     test_fraction: float | None
     val_fraction: float | None
     grouped: bool
-    fingerprint: str
+    input_fingerprint: str
     splits: dict[str, list[str]]
     groups: list[list[str]]
 
@@ -52,9 +52,11 @@ def read_manifest(path: Path) -> Manifest:
         LesionError: if it is missing, not such a file, or puts an id in two splits.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         if content.pop("format") != MANIFEST_FORMAT:
             raise ValueError(f"its format is not {MANIFEST_FORMAT}")
+        if "fingerprint" in content:  # its name in earlier files
+            content["input_fingerprint"] = content.pop("fingerprint")
         manifest = Manifest(**content)
         if sorted(manifest.splits) != sorted(SPLITS):
             raise ValueError(f"its splits are not {', '.join(SPLITS)}")
@@ -67,3 +69,16 @@ def read_manifest(path: Path) -> Manifest:
             f"{path}: not a split manifest ({error}); give the split.json of a converted data set"
         ) from error
     return manifest
+
+
+def read_input_fingerprint(dataset_dir: str | Path) -> str | None:
+    """Return the fingerprint of a converted data set's input; None where no ``split.json`` has one.
+
+    Raises:
+        LesionError: if ``split.json`` is not JSON.
+    """
+    path = Path(dataset_dir) / "split.json"
+    content = read_json(path, "convert the data set again") if path.is_file() else None
+    if not isinstance(content, dict):
+        return None
+    return content.get("input_fingerprint", content.get("fingerprint"))

@@ -9,74 +9,20 @@ import numpy as np
 
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.evaluation import Evaluation
-from lesion_d2.evaluation.official import SCORES
-from lesion_d2.evaluation.statistics import FAILURE_IOU, paired_interval, summarise
+from lesion_d2.evaluation.metrics import COUNTS, METRICS
+from lesion_d2.evaluation.statistics import means_with_intervals, paired_interval
 
 # What two evaluations must share: with another value it is another measurement.
 CONDITIONS = ("split_fingerprint", "score_threshold", "resolution")
 # What may differ: the things to compare.
 SETTINGS = (
-    *("dataset", "fingerprint", "weights", "weights_sha256", "seed", "min_size_test", "precision"),
-    *("views", "view_scales", "instance_choice", "postprocessing", "mask_threshold"),
+    *("dataset", "input_fingerprint", "weights", "weights_sha256", "seed", "min_size_test"),
+    *("precision", "views", "view_scales", "instance_choice", "postprocessing", "mask_threshold"),
 )
-# Columns of 0 and 1 made here; their means are shares of the images, the lower the better.
-SHARES = MISSED, FAILED = "missed", "submitted_below_065"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One metric of one run; a line of ``compare.csv``.
-
-    Attributes:
-        run: number of the run, from 1, the baseline.
-        metric: one of :data:`SCORES` or :data:`SHARES`.
-        images: how many the figures are of.
-        mean: over the images.
-        low: low end of the mean's 95 % bootstrap interval.
-        high: high end.
-        difference: mean of the run minus the baseline's; for the baseline, like what follows, None.
-        difference_low: low end of its paired 95 % bootstrap interval.
-        difference_high: high end.
-        better: how many images the run is better at than the baseline.
-        worse: likewise.
-        equal: likewise.
-    """
-
-    run: int
-    metric: str
-    images: int
-    mean: float
-    low: float
-    high: float
-    difference: float | None = None
-    difference_low: float | None = None
-    difference_high: float | None = None
-    better: int | None = None
-    worse: int | None = None
-    equal: int | None = None
-
-
-@dataclass(frozen=True)
-class Change:
-    """An image that changed much; a line of ``changed.csv``.
-
-    Attributes:
-        run: number of the run that is compared with the baseline.
-        change: ``gain`` or ``loss``.
-        image_id: the number in the COCO file.
-        isic_id: such as ``ISIC_0000000``.
-        baseline: score of the baseline.
-        value: score of the run.
-        difference: ``value`` minus ``baseline``.
-    """
-
-    run: int
-    change: str
-    image_id: int
-    isic_id: str
-    baseline: float
-    value: float
-    difference: float
+ROW_FIELDS = (
+    *("run", "metric", "images", "mean", "low", "high"),
+    *("difference", "difference_low", "difference_high", "better", "worse", "equal"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,8 +33,8 @@ class Comparison:
         evaluations: the first is the baseline.
         image_ids: of the N shared images, rising.
         isic_ids: likewise.
-        scores: for each evaluation the columns of shape (N,): the metrics that all of them have,
-            then :data:`MISSED` and, if there are submitted masks, :data:`FAILED`.
+        scores: for each evaluation the columns of shape (N,) that all of them have: scores of
+            :data:`METRICS`, then 0 and 1 of :data:`COUNTS`, whose means are shares of the images.
         problems: why the evaluations are not comparable; empty unless forced.
     """
 
@@ -123,31 +69,50 @@ def compare(evaluations: Sequence[Evaluation], force: bool = False) -> Compariso
             f"{', '.join(str(item.folder) for item in evaluations)}: no image is in all of them; "
             "name evaluations of the same split"
         )
-    metrics = [name for name in SCORES if all(name in item.table for item in evaluations)]
+    columns = set.intersection(*(set(item.table) for item in evaluations))
     tables = [_select(item.table, image_ids) for item in evaluations]
-    scores = [_scores(table, metrics) for table in tables]
+    scores = [
+        {name: table[name] for name in METRICS if name in columns}
+        | {
+            name: count.wrong(table[count.column]).astype(float)
+            for name, count in COUNTS.items()
+            if count.column in columns
+        }
+        for table in tables
+    ]
     return Comparison(list(evaluations), image_ids, tables[0]["isic_id"], scores, problems)
 
 
-def compare_rows(comparison: Comparison) -> list[Row]:
-    """Return every metric of every run, with the difference to the baseline."""
+def compare_metrics(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the lines of ``compare.csv``: every metric of every run, by :data:`ROW_FIELDS`.
+
+    ``run`` counts from 1, the baseline. ``low`` and ``high`` are the ends of the mean's 95 %
+    bootstrap interval. ``difference`` is the mean minus the baseline's, its interval a paired one;
+    ``better``, ``worse`` and ``equal`` are numbers of images. The baseline has None there.
+    """
+    ids = comparison.image_ids
     rows = []
     for run, scores in enumerate(comparison.scores, 1):
-        summary = summarise(scores)
+        means = means_with_intervals(scores, ids)
         for metric, values in scores.items():
-            figures: dict[str, Any] = {
-                "mean": summary[f"mean_{metric}"],
-                "low": summary[f"mean_{metric}_low"],
-                "high": summary[f"mean_{metric}_high"],
-            }
-            if run > 1:
-                figures |= _difference(metric, values, comparison.scores[0][metric])
-            rows.append(Row(run, metric, len(values), **figures))
+            mean = [means[f"mean_{metric}{end}"] for end in ("", "_low", "_high")]
+            baseline = comparison.scores[0][metric]
+            difference = values - baseline
+            gain = np.sign(-difference if lower_is_better(metric) else difference)
+            against = (
+                float(difference.mean()),
+                *paired_interval(values, baseline, ids),
+                *(int(np.sum(gain == sign)) for sign in (1, -1, 0)),
+            )
+            cells = (run, metric, len(ids), *mean, *(against if run > 1 else [None] * 6))
+            rows.append(dict(zip(ROW_FIELDS, cells, strict=True)))
     return rows
 
 
-def changed_most(comparison: Comparison, metric: str, count: int) -> list[Change]:
-    """Return for each run up to ``count`` gains, then as many losses, the largest first.
+def changed_most(comparison: Comparison, metric: str, count: int) -> list[dict[str, Any]]:
+    """Return the lines of ``changed.csv``: for each run up to ``count`` gains, then losses.
+
+    The largest come first. ``baseline`` and ``value`` are the two scores of the image.
 
     Raises:
         LesionError: not every evaluation has the metric.
@@ -156,26 +121,32 @@ def changed_most(comparison: Comparison, metric: str, count: int) -> list[Change
     if metric not in baseline:
         raise LesionError(
             f"--metric {metric}: not in every evaluation; choose from "
-            f"{', '.join(name for name in SCORES if name in baseline)} or evaluate all runs alike"
+            f"{', '.join(name for name in METRICS if name in baseline)} or evaluate all runs alike"
         )
     changes = []
     for run, scores in enumerate(comparison.scores[1:], 2):
         difference = scores[metric] - baseline[metric]
-        for name, gain in (("gain", difference), ("loss", -difference)):
+        gains = -difference if lower_is_better(metric) else difference
+        for change, gain in (("gain", gains), ("loss", -gains)):
             changes += [
-                Change(
-                    run,
-                    name,
-                    int(comparison.image_ids[index]),
-                    str(comparison.isic_ids[index]),
-                    float(baseline[metric][index]),
-                    float(scores[metric][index]),
-                    float(difference[index]),
-                )
+                {
+                    "run": run,
+                    "change": change,
+                    "image_id": int(comparison.image_ids[index]),
+                    "isic_id": str(comparison.isic_ids[index]),
+                    "baseline": float(baseline[metric][index]),
+                    "value": float(scores[metric][index]),
+                    "difference": float(difference[index]),
+                }
                 for index in np.argsort(-gain, kind="stable")[:count]
                 if gain[index] > 0
             ]
     return changes
+
+
+def lower_is_better(metric: str) -> bool:
+    """Say which way one of :data:`METRICS` or :data:`COUNTS` is better."""
+    return metric in COUNTS or METRICS[metric].lower_is_better
 
 
 def settings_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -214,7 +185,7 @@ def _problems(first: Evaluation, other: Evaluation) -> list[str]:
             f"{other.folder}, {len(np.intersect1d(ids, other_ids)):,} of them in both"
         )
     for one, two in ((first, other), (other, first)):
-        if only := [name for name in SCORES if name in one.table and name not in two.table]:
+        if only := [name for name in METRICS if name in one.table and name not in two.table]:
             problems.append(f"{', '.join(only)}: in {one.folder} and not in {two.folder}")
     return problems
 
@@ -224,26 +195,3 @@ def _select(table: Mapping[str, np.ndarray], image_ids: np.ndarray) -> dict[str,
     order = np.argsort(table["image_id"])
     places = order[np.searchsorted(table["image_id"][order], image_ids)]
     return {name: column[places] for name, column in table.items()}
-
-
-def _scores(table: Mapping[str, np.ndarray], metrics: Sequence[str]) -> dict[str, np.ndarray]:
-    scores = {name: table[name] for name in metrics}
-    scores[MISSED] = (table["num_instances"] == 0).astype(float)
-    if "jaccard" in metrics:
-        scores[FAILED] = (table["jaccard"] < FAILURE_IOU).astype(float)
-    return scores
-
-
-def _difference(metric: str, values: np.ndarray, baseline: np.ndarray) -> dict[str, float]:
-    """Return the fields of :class:`Row` from ``difference`` on."""
-    low, high = paired_interval(values, baseline)
-    difference = values - baseline
-    gain = -difference if metric in SHARES else difference
-    return {
-        "difference": float(np.mean(difference)),
-        "difference_low": low,
-        "difference_high": high,
-        "better": int(np.sum(gain > 0)),
-        "worse": int(np.sum(gain < 0)),
-        "equal": int(np.sum(gain == 0)),
-    }

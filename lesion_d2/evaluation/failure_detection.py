@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from lesion_d2.evaluation.statistics import FAILURE_IOU
+from lesion_d2.evaluation.metrics import FAILURE_IOU
 
 REVIEWED_SHARE = 0.1
 
@@ -16,10 +16,10 @@ def failure_detection(estimated: np.ndarray, jaccard: np.ndarray) -> dict[str, f
         jaccard: shape (N,), the IoU reached.
 
     Returns:
-        ``failures`` (images below 0.65), ``auroc`` (how often a failure has a lower estimate than
-        a success, ties half), ``caught_at_10_percent`` (share of the failures among the tenth of
-        all images with the lowest estimates), both None unless there are failures and successes;
-        and ``mean_absolute_error`` of the estimate.
+        ``failures`` (images below :data:`FAILURE_IOU`), ``auroc`` (how often a failure has a lower
+        estimate than a success, ties half), ``caught_at_10_percent`` (share of the failures among
+        the tenth of all images with the lowest estimates), both None unless there are failures and
+        successes; and ``mean_absolute_error`` of the estimate.
     """
     failed = jaccard < FAILURE_IOU
     failures = int(failed.sum())

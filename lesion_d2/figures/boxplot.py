@@ -1,9 +1,9 @@
 """Box plot of the per-image IoU beside the published one of the original experiment."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 
@@ -22,7 +22,7 @@ ORIGINAL_STATISTICS: dict[str, Any] = {
 }
 
 
-def boxplot_figure(max_iou: Sequence[float], summary: dict[str, Any]) -> Figure:
+def boxplot_figure(max_iou: npt.ArrayLike, summary: dict[str, Any]) -> Figure:
     """Draw our box and the original experiment's.
 
     Whiskers reach to the last image within 1.5 times the interquartile range of the box.

@@ -43,8 +43,9 @@ def resolutions_figure(sizes: Sequence[tuple[int, int]], dataset: str) -> Figure
         (~above, FIRST_COLOUR, "at most 700 x 700 pixels"),
     ):
         areas = 25 + 900 * images[chosen] / images.sum()
-        style = {"color": colour, "alpha": 0.6, "edgecolors": "black"}
-        ax.scatter(widths[chosen], heights[chosen], areas, **style)
+        ax.scatter(
+            widths[chosen], heights[chosen], areas, color=colour, alpha=0.6, edgecolors="black"
+        )
         # An empty line for the legend, whose disc would else have the size of the data's.
         ax.plot([], [], "o", color=colour, label=f"{label}: {images[chosen].sum():,} images")
     for (width, height), count in counts[:LABELLED_SIZES]:

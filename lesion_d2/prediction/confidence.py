@@ -36,13 +36,12 @@ class ConfidenceModel:
 
     def __call__(self, lesion: Lesion) -> float:
         """Estimate the Jaccard index of a prediction, in [0, 1]."""
-        if lesion.area_share == 0:
-            return 0.0
         return float(self.estimate(np.array([feature_row(lesion)]))[0])
 
     def estimate(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Estimate from rows of features, shape (N, number of :data:`FEATURES`)."""
-        return np.clip(features @ np.array(self.weights) + self.intercept, 0, 1)
+        estimated = np.clip(features @ np.array(self.weights) + self.intercept, 0, 1)
+        return np.where(features[:, FEATURES.index("area_share")] == 0, 0, estimated)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for :func:`confidence_from_dict`."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.failure_detection import REVIEWED_SHARE, failure_detection
-from lesion_d2.evaluation.statistics import FAILURE_IOU
+from lesion_d2.evaluation.metrics import FAILURE_IOU
 from lesion_d2.figures.boxplot import ORIGINAL_STATISTICS, boxplot_figure
 from lesion_d2.figures.losses import losses_figure
 from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_chart
@@ -24,7 +24,11 @@ from lesion_d2.results.run import read_metrics, read_schedule
 
 CALIBRATION_BINS = 10
 TENTHS = np.linspace(0, 1, 11)
-FAILURE_LINE = {"color": QUIET_COLOUR, "linestyle": ":", "label": f"{FAILURE_IOU:g}"}
+FAILURE_LINE: dict[str, Any] = {
+    "color": QUIET_COLOUR,
+    "linestyle": ":",
+    "label": f"{FAILURE_IOU:g}",
+}
 
 
 class Chart(NamedTuple):

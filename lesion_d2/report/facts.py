@@ -104,5 +104,7 @@ def colours(
     lab = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     inside, ring = lab[mask], lab[~mask & (distance <= width)]
     difference = inside.mean(axis=0, dtype=np.float64) - ring.mean(axis=0, dtype=np.float64)
-    lightness, _, yellow = np.median(ring, axis=0).tolist()  # a hair or a bubble moves no median
+    lightness, _, yellow = np.median(
+        np.asarray(ring, float), axis=0
+    ).tolist()  # a hair or a bubble moves no median
     return float(np.linalg.norm(difference)), math.degrees(math.atan2(lightness - 50, yellow))

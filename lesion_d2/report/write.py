@@ -1,6 +1,5 @@
 """From an evaluation folder to its report.html."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,60 +8,32 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.statistics import FAILURE_IOU
+from lesion_d2.evaluation.metrics import COUNTS, FAILED, FAILURE_IOU, METRICS
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
 from lesion_d2.report.charts import calibration_charts, distribution_charts, losses_chart
 from lesion_d2.report.content import (
     NUMBERS,
-    SCORE_WORDS,
     check_numbers,
     metric_rows,
-    read_config,
     what_ran,
 )
 from lesion_d2.report.factors import factor_charts
-from lesion_d2.results.evaluation import evaluated_lesions, read_evaluation
+from lesion_d2.results.evaluation import REPORT, evaluated_lesions, read_evaluation
+from lesion_d2.results.run import read_config
 
 # Bytes of the whole page; kept free for all but pictures and table; kept free for a row of it.
 PAGE_LIMIT = 15_000_000
 FIXED_LIMIT = 1_500_000
 ROW_LIMIT = 400
 
-# Columns of the table of all images, and how their numbers are written.
-COLUMNS = {
-    **dict.fromkeys(("jaccard", "max_iou", "top1_iou", "dice"), ".3f"),
-    **dict.fromkeys(("sensitivity", "specificity", "accuracy", "score"), ".3f"),
-    "num_instances": "d",
-    "estimated_iou": ".3f",
-}
-COLUMN_WORDS = {name: label for name, (label, _) in SCORE_WORDS.items()} | {
-    "score": "Score",
-    "num_instances": "Instances",
-    "estimated_iou": "Estimate",
+# Columns of the table of all images: what they are called, how their numbers are written.
+COLUMNS = {name: (metric.words, metric.format) for name, metric in METRICS.items()} | {
+    "score": ("Score", ".3f"),
+    "num_instances": ("Instances", "d"),
+    "estimated_iou": ("Estimate", ".3f"),
 }
 FACTS = ("Lesion", "Border", "Contrast", "Skin tone")
-
-
-def find_run(eval_dir: Path) -> Path | None:
-    """Return the run that ``eval_dir`` lies in as ``RUN/eval/NAME``, None if it is none."""
-    run_dir = eval_dir.absolute().parent.parent
-    files = (run_dir / "config.yaml", run_dir / "metrics.json")
-    return run_dir if all(path.is_file() for path in files) else None
-
-
-def find_dataset(eval_dir: Path) -> Path:
-    """Return the folder that the evaluated data set is registered with, unless it was moved.
-
-    Raises:
-        LesionError: ``metrics.json`` cannot be read, or there is no such folder.
-    """
-    name = str(read_evaluation(eval_dir).summary["dataset"])
-    folder = Path(os.getenv("DETECTRON2_DATASETS", "datasets"), name.rpartition("_")[0])
-    if not folder.is_dir():
-        raise LesionError(f"{folder}: data set of {eval_dir} not found; name it with --dataset DIR")
-    return folder
 
 
 def write_report(
@@ -82,7 +53,7 @@ def write_report(
         LesionError: a file is missing, damaged or does not fit the others.
     """
     page = render(eval_dir, dataset_dir, run_dir)
-    output = output or eval_dir / "report.html"
+    output = output or eval_dir / REPORT
     with atomic_write(output) as stream:
         stream.write(page)
     return output
@@ -90,8 +61,7 @@ def write_report(
 
 def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
     """Return the page; see :func:`write_report`."""
-    columns = (*COLUMNS, "isic_id")
-    evaluation = read_evaluation(eval_dir, ("dataset", *NUMBERS), columns)
+    evaluation = read_evaluation(eval_dir, ("dataset", *NUMBERS), (*COLUMNS, "isic_id"))
     check_numbers(evaluation)
     table, summary = evaluation.table, evaluation.summary
     lesions = evaluated_lesions(evaluation, dataset_dir)
@@ -99,6 +69,7 @@ def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
     config = read_config(run_dir) if run_dir else None
 
     rows = len(table["jaccard"])
+    own = np.flatnonzero(np.isin(table["image_id"], list(lesions)))
     sheets = choose_sheets(evaluation, lesions)
     room = PAGE_LIMIT - FIXED_LIMIT - ROW_LIMIT * rows - len(config or "")
     cards = make_cards(evaluation, lesions, sheets, room)
@@ -132,15 +103,18 @@ def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
         failure=FAILURE_IOU,
         losses=losses,
         distribution=distribution_charts(evaluation),
-        factors=factor_charts(table["jaccard"], [card.facts for card in cards]),
+        # Flipped copies tell no more than their images.
+        factors=factor_charts(table["jaccard"][own], [cards[row].facts for row in own]),
         estimated=estimated,
-        calibration=calibration_charts(table[confidence[1]], table["jaccard"], confidence[0]),
+        calibration=calibration_charts(
+            table[confidence[1]][own], table["jaccard"][own], confidence[0]
+        ),
         sheets=[(name, SHEETS[name], numbers) for name, numbers in sheets.items()],
         places=places,
         cards=cards,
         without=sum(card.picture is None for card in cards),
         others=[card for row, card in enumerate(cards) if card.picture and row not in places],
-        heads=[*(COLUMN_WORDS[name] for name in columns), *FACTS],
+        heads=[*(COLUMNS[name][0] for name in columns), *FACTS],
         rows=[_cells(card, columns) for card in cards],
     )
 
@@ -150,21 +124,21 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     tiles = [
         (
             f"{summary[f'mean_{name}']:.3f}",
-            SCORE_WORDS[name][0],
+            METRICS[name].words,
             f"{summary[f'mean_{name}_low']:.3f} to {summary[f'mean_{name}_high']:.3f}",
         )
         for name in ("threshold_jaccard", "jaccard", "max_iou")
     ]
-    failures, images = int(summary["submitted_below_065"]), int(summary["num_images"])
+    failures, images = int(summary[FAILED]), int(summary["num_images"])
     share = f"of {images:,} images ({failures / images:.1%})"
-    return [*tiles, (f"{failures:,}", f"Jaccard below {FAILURE_IOU:g}", share)]
+    return [*tiles, (f"{failures:,}", COUNTS[FAILED].words, share)]
 
 
 def _cells(card: Card, columns: Sequence[str]) -> list[str]:
     """Return the text of an image's row after its name."""
     facts = card.facts
     return [
-        *(f"{card.scores[name]:{COLUMNS[name]}}" for name in columns),
+        *(f"{card.scores[name]:{COLUMNS[name][1]}}" for name in columns),
         f"{facts.area_share:.1%}",
         "yes" if facts.at_border else "no",
         "–" if facts.contrast is None else f"{facts.contrast:.1f}",

@@ -1,1 +1,1 @@
-"""Readers of what trainings and evaluations leave on disk."""
+"""What trainings and evaluations leave on disk."""

@@ -1,33 +1,78 @@
-"""Reading an evaluation folder: the one place that knows its files."""
+"""An evaluation folder, written and read: the one place that knows its files."""
 
 import csv
+import json
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from lesion_d2.data.converted import FLIP_ID_STEP, LesionImage, read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation import Evaluation
-from lesion_d2.evaluation.official import SCORES
-from lesion_d2.files import read_json
+from lesion_d2.evaluation.evaluation import (
+    COLUMNS,
+    ESTIMATE,
+    WHOLE_NUMBERS,
+    Evaluation,
+    ScoredImage,
+)
+from lesion_d2.evaluation.metrics import METRICS
+from lesion_d2.files import atomic_write, read_json
+from lesion_d2.images.masks import write_mask
+
+SUMMARY, TABLE, INSTANCES = "metrics.json", "per_image.csv", "predictions.json"
+SUBMISSION, TRUTH = "submission", "truth"
+REPORT, BOXPLOT = "report.html", "boxplot.png"
+PREDICTIONS_FIGURE = "predictions_{}.png"
 
 REMEDY = "write the folder with tools/eval.py"
 SUMMARY_KEYS = (
-    "dataset",
-    "score_threshold",
-    "mean_max_iou",
-    "mean_max_iou_low",
-    "mean_max_iou_high",
+    *("dataset", "score_threshold", "mean_max_iou", "mean_max_iou_low", "mean_max_iou_high"),
 )
 
-ESTIMATE = "estimated_iou"  # empty where there was no confidence model
-# Of the submitted mask; what the confidence model estimates its IoU from.
-_FEATURES = ("score", "candidates", "sharpness", "agreement", "area_share", "border_share")
-_COUNTS = ("image_id", "num_instances", "candidates")
-_COLUMNS = ("isic_id", "top_score", *SCORES, *_COUNTS, *_FEATURES, ESTIMATE)
+
+def mask_name(isic_id: str) -> str:
+    """Return the name of an image's mask, as the challenge wants it."""
+    return f"{isic_id}_segmentation.png"
+
+
+def write_evaluation(folder: Path, summary: dict[str, Any], images: Sequence[ScoredImage]) -> None:
+    """Write an evaluation; what an earlier one left in the folder is removed first.
+
+    Args:
+        folder: created when missing.
+        summary: becomes ``metrics.json``, written last: without it the folder holds no evaluation.
+        images: in the order of the table.
+    """
+    _remove_earlier(folder)
+    own = [image for image in images if not image.is_copy]
+    with atomic_write(folder / TABLE) as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(image.row for image in images)
+    for image in own:
+        name = mask_name(image.row["isic_id"])
+        for part, rle in ((SUBMISSION, image.submitted), (TRUTH, image.truth)):
+            write_mask(folder / part / name, coco_mask.decode(rle).astype(bool))
+    instances = [instance for image in images for instance in image.instances]
+    with atomic_write(folder / INSTANCES) as stream:
+        stream.write(json.dumps(instances))  # json.dump takes ten times as long
+    with atomic_write(folder / SUMMARY) as stream:
+        json.dump(summary, stream, indent=1)
+        stream.write("\n")
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove what these tools wrote, by its names, and nothing else."""
+    (folder / SUMMARY).unlink(missing_ok=True)
+    masks = (f"{part}/{mask_name('*')}" for part in (SUBMISSION, TRUTH))
+    for pattern in (*masks, REPORT, BOXPLOT, PREDICTIONS_FIGURE.format("*")):
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def find_evaluations(folder: Path) -> list[Path]:
@@ -36,11 +81,11 @@ def find_evaluations(folder: Path) -> list[Path]:
     Raises:
         LesionError: there is none.
     """
-    if (folder / "per_image.csv").is_file():
+    if (folder / TABLE).is_file():
         return [folder]
-    if found := sorted(path.parent for path in folder.glob("eval/*/per_image.csv")):
+    if found := sorted(path.parent for path in folder.glob(f"eval/*/{TABLE}")):
         return found
-    raise LesionError(f"{folder}: holds no evaluation (per_image.csv); {REMEDY}")
+    raise LesionError(f"{folder}: holds no evaluation ({TABLE}); {REMEDY}")
 
 
 def find_evaluation(folder: Path) -> Path:
@@ -54,23 +99,6 @@ def find_evaluation(folder: Path) -> Path:
         names = ", ".join(map(str, found))
         raise LesionError(f"{folder}: holds {len(found)} evaluations; name one of {names}")
     return found[0]
-
-
-def read_evaluations(folders: Iterable[Path]) -> list[Evaluation]:
-    """Return evaluations to compare, each with its columns ``max_iou`` and ``num_instances``.
-
-    Args:
-        folders: of evaluations, or of runs with one evaluation each.
-
-    Raises:
-        LesionError: a file is missing or broken, or a folder is given twice.
-    """
-    paths = [find_evaluation(folder) for folder in folders]
-    for index, path in enumerate(paths):
-        if path.resolve() in [earlier.resolve() for earlier in paths[:index]]:
-            raise LesionError(f"{path}: given twice; name another evaluation")
-    columns = ("isic_id", "max_iou", "num_instances")
-    return [read_evaluation(path, ("dataset",), columns) for path in paths]
 
 
 def read_evaluation(
@@ -87,18 +115,19 @@ def read_evaluation(
     Raises:
         LesionError: a file is missing, broken or empty, or the two do not fit each other.
     """
-    summary_path, table_path = eval_dir / "metrics.json", eval_dir / "per_image.csv"
-    summary = read_json(summary_path, REMEDY)
+    summary = read_json(eval_dir / SUMMARY, REMEDY)
     if not isinstance(summary, dict):
-        raise LesionError(f"{summary_path}: not a JSON object; {REMEDY}")
+        raise LesionError(f"{eval_dir / SUMMARY}: not a JSON object; {REMEDY}")
+    if "fingerprint" in summary:  # its name in earlier files
+        summary["input_fingerprint"] = summary.pop("fingerprint")
     for key in keys:
         if key not in summary:
-            raise LesionError(f"{summary_path}: lacks the key '{key}'; {REMEDY}")
-    table = _read_table(table_path, columns)
+            raise LesionError(f"{eval_dir / SUMMARY}: lacks the key '{key}'; {REMEDY}")
+    table = _read_table(eval_dir / TABLE, columns)
     rows = len(table["image_id"])
     if summary.get("num_images", rows) != rows:
         raise LesionError(
-            f"{table_path}: holds {rows} images, metrics.json says {summary['num_images']}; "
+            f"{eval_dir / TABLE}: holds {rows} images, {SUMMARY} says {summary['num_images']}; "
             f"{REMEDY}"
         )
     return Evaluation(eval_dir, summary, table)
@@ -110,7 +139,7 @@ def read_predictions(eval_dir: Path) -> dict[int, list[dict[str, Any]]]:
     Raises:
         LesionError: the file is missing, not JSON or lacks a key.
     """
-    path = eval_dir / "predictions.json"
+    path = eval_dir / INSTANCES
     by_image: dict[int, list[dict[str, Any]]] = {}
     for instance in read_json(path, REMEDY):
         for key in ("image_id", "segmentation", "score", "iou"):
@@ -118,6 +147,19 @@ def read_predictions(eval_dir: Path) -> dict[int, list[dict[str, Any]]]:
                 raise LesionError(f"{path}: an instance lacks the key '{key}'; {REMEDY}")
         by_image.setdefault(instance["image_id"], []).append(instance)
     return by_image
+
+
+def find_dataset(eval_dir: Path) -> Path:
+    """Return the folder that the evaluated data set is registered with, unless it was moved.
+
+    Raises:
+        LesionError: ``metrics.json`` cannot be read, or there is no such folder.
+    """
+    name = str(read_evaluation(eval_dir).summary["dataset"])
+    folder = Path(os.getenv("DETECTRON2_DATASETS", "datasets"), name.rpartition("_")[0])
+    if not folder.is_dir():
+        raise LesionError(f"{folder}: data set of {eval_dir} not found; name it with --dataset DIR")
+    return folder
 
 
 def evaluated_lesions(evaluation: Evaluation, dataset_dir: Path) -> dict[int, LesionImage]:
@@ -141,21 +183,22 @@ def evaluated_lesions(evaluation: Evaluation, dataset_dir: Path) -> dict[int, Le
 
 def _read_table(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            rows = list(reader)
+            rows, names = list(reader), reader.fieldnames or []
     except OSError as error:
         raise LesionError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error
     except (csv.Error, ValueError) as error:
         raise LesionError(f"{path}: not a CSV file ({error}); {REMEDY}") from error
-    names = reader.fieldnames or []
     for name in ("image_id", *columns):
         if name not in names:
+            if ";" in "".join(names):
+                raise LesionError(f"{path}: has semicolons between columns; save it with commas")
             raise LesionError(f"{path}: no number at {name}, it has no such column; {REMEDY}")
     if not rows:
         raise LesionError(f"{path}: holds no image; {REMEDY}")
-    cells = {name: [row[name] for row in rows] for name in names if name in _COLUMNS}
-    table = {name: np.array([_value(path, name, cell) for cell in cells[name]]) for name in cells}
+    known = [name for name in COLUMNS if name in names]
+    table = {name: np.array([_value(path, name, row[name]) for row in rows]) for name in known}
     ids, times = np.unique(table["image_id"], return_counts=True)
     if times.max() > 1:
         raise LesionError(f"{path}: holds image {ids[times.argmax()]} twice; {REMEDY}")
@@ -168,14 +211,15 @@ def _value(path: Path, name: str, cell: str | None) -> str | int | float:
         if not cell:
             raise LesionError(f"{path}: no text at isic_id; {REMEDY}")
         return cell
+    if name == ESTIMATE and cell == "":
+        return math.nan
     try:
-        if name in _COUNTS:
-            return int(cell or "")
-        if name == ESTIMATE and cell == "":
-            return math.nan
-        number = float(cell or "")
+        number = int(cell or "") if name in WHOLE_NUMBERS else float(cell or "")
     except ValueError as error:
         raise LesionError(f"{path}: no number at {name} ({error}); {REMEDY}") from error
-    if not math.isfinite(number) or (name in (*SCORES, ESTIMATE) and not 0 <= number <= 1):
+    low, high = METRICS[name].limits if name in METRICS else (-math.inf, math.inf)
+    if name == ESTIMATE:
+        low, high = 0, 1
+    if not math.isfinite(number) or not low <= number <= high:
         raise LesionError(f"{path}: {name} of an image is out of range ({number}); {REMEDY}")
     return number

@@ -1,4 +1,4 @@
-"""Reading a training run's folder for the figures."""
+"""A training run's folder, read: the one place that knows its files."""
 
 import json
 import logging
@@ -12,6 +12,7 @@ from lesion_d2.errors import LesionError
 
 logger = logging.getLogger(__name__)
 
+CONFIG, LOG = "config.yaml", "metrics.json"
 REMEDY = "name the OUTPUT_DIR of a run of tools/train_net.py"
 
 
@@ -43,13 +44,34 @@ class Schedule:
         return min(iteration, self.max_iter - 1) // self.iters_per_epoch + 1
 
 
+def find_run(eval_dir: Path) -> Path | None:
+    """Return the run that ``eval_dir`` lies in as ``RUN/eval/NAME``, None if it is none."""
+    run_dir = eval_dir.absolute().parent.parent
+    files = (run_dir / CONFIG, run_dir / LOG)
+    return run_dir if all(path.is_file() for path in files) else None
+
+
+def read_config(run_dir: Path) -> str:
+    """Return the text of the run's ``config.yaml``.
+
+    Raises:
+        LesionError: it cannot be read.
+    """
+    try:
+        return (run_dir / CONFIG).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise LesionError(
+            f"{run_dir / CONFIG}: cannot be read ({error.strerror}); {REMEDY}"
+        ) from error
+
+
 def read_schedule(run_dir: Path) -> Schedule:
     """Return the schedule in the run's ``config.yaml``.
 
     Raises:
         LesionError: no such file, or no usable schedule in it.
     """
-    path = run_dir / "config.yaml"
+    path = run_dir / CONFIG
     if not path.is_file():
         raise LesionError(f"{path}: not found; {REMEDY}")
     try:
@@ -78,7 +100,7 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
     Raises:
         LesionError: no such file, or nothing in it.
     """
-    path = run_dir / "metrics.json"
+    path = run_dir / LOG
     if not path.is_file():
         raise LesionError(f"{path}: not found; {REMEDY}")
     metrics: dict[int, dict[str, float]] = {}

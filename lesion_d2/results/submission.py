@@ -7,7 +7,7 @@ import numpy as np
 
 from lesion_d2.data.converted import LesionImage
 from lesion_d2.errors import LesionError
-from lesion_d2.results.evaluation import REMEDY
+from lesion_d2.results.evaluation import REMEDY, SUBMISSION, mask_name
 
 
 def read_submitted(eval_dir: Path, lesion: LesionImage) -> np.ndarray:
@@ -17,7 +17,7 @@ def read_submitted(eval_dir: Path, lesion: LesionImage) -> np.ndarray:
         LesionError: the file is missing, not readable, or of neither the data set's size nor the
             original's.
     """
-    path = eval_dir / "submission" / f"{lesion.isic_id}_segmentation.png"
+    path = eval_dir / SUBMISSION / mask_name(lesion.isic_id)
     data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
     mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
     if mask is None:
