@@ -21,7 +21,7 @@ from figure_files import (
 from tiny import ROOT
 
 from lesion_d2.commands import plot
-from lesion_d2.data.converted import LesionImage, decode_mask, read_split
+from lesion_d2.data.converted import LesionImage, decode_segmentation, read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.figures import style
 from lesion_d2.figures.resolutions import resolutions_figure
@@ -114,7 +114,7 @@ def test_polygons_and_run_lengths_give_the_same_mask(dataset):
 
 def test_mask_of_another_size_is_refused():
     with pytest.raises(LesionError, match="same conversion"):
-        decode_mask(rle(square(10)), HEIGHT + 1, WIDTH)
+        decode_segmentation(rle(square(10)), HEIGHT + 1, WIDTH)
 
 
 def test_resolutions_count_each_side_of_the_rule():

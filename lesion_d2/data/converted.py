@@ -65,10 +65,10 @@ class LesionImage:
         """Return the lesion's mask as bool, shape (height, width); all False without a lesion."""
         if self.segmentation is None:
             return np.zeros((self.height, self.width), bool)
-        return decode_mask(self.segmentation, self.height, self.width)
+        return decode_segmentation(self.segmentation, self.height, self.width)
 
 
-def decode_mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
     """Return a COCO segmentation as a bool mask of shape (height, width).
 
     Args:

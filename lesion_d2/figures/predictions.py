@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from lesion_d2.data.converted import LesionImage, decode_mask
+from lesion_d2.data.converted import LesionImage, decode_segmentation
 from lesion_d2.figures.style import (
     PREDICTION_COLOUR,
     TRUTH_COLOUR,
@@ -100,7 +100,7 @@ def _instance_mask(segmentation: dict[str, Any], lesion: LesionImage) -> np.ndar
     """Return an instance's mask at the image's size; it may have been scored at the original's."""
     original = lesion.original_height, lesion.original_width
     if tuple(segmentation["size"]) != original:
-        return decode_mask(segmentation, lesion.height, lesion.width)
-    mask = decode_mask(segmentation, *original).astype(np.float32)
+        return decode_segmentation(segmentation, lesion.height, lesion.width)
+    mask = decode_segmentation(segmentation, *original).astype(np.float32)
     size = (lesion.width, lesion.height)
     return cv2.resize(mask, size, interpolation=cv2.INTER_AREA) >= 0.5
