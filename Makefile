@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 DEMO := output/demo
 
-.PHONY: help install demo test lint clean-demo
+.PHONY: help install demo test lint kills clean-demo
 
 help:
 	@echo "make install     create $(VENV) with all pinned packages (PYTHON=python3.11 chooses one)"
 	@echo "make demo        run the whole experiment on synthetic images, in minutes"
 	@echo "make test        run lint, then all tests"
 	@echo "make lint        check style, format and types, as the pre-commit hooks do"
+	@echo "make kills       kill the tools at random moments and check what follows, about an hour"
 	@echo "make clean-demo  remove what the demo made"
 
 install: $(VENV)/.installed
@@ -49,6 +50,9 @@ lint: install
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+kills: install
+	$(RUN) tests/kills.py
 
 clean-demo:
 	rm -rf $(DEMO) datasets/demo

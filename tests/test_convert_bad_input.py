@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from lesion_d2.commands.convert import convert
+from lesion_d2.errors import LesionError
 
 IMAGE, MASK = lesion_pair(9)
 JPEG, PNG = encode(IMAGE, "JPEG", quality=95), encode(MASK, "PNG")
@@ -312,6 +313,18 @@ def test_a_name_that_is_no_text_costs_nothing_else(tmp_path):
     assert (row["file"], row["reason"]) == ("caf\\xe9\\x0a.txt", "not_isic_name")
 
 
+@pytest.mark.parametrize("error", [MemoryError, ValueError("odd"), RuntimeError("of a library")])
+def test_whatever_a_pair_raises_is_a_row(error, tmp_path, monkeypatch):
+    def fail(*_args):
+        raise error
+
+    archive = add_good_pairs(Archive(tmp_path))
+    monkeypatch.setattr("lesion_d2.convert.pair.read_lesion", fail)
+    with pytest.raises(LesionError, match="3 pair_failed"):
+        convert(archive.options())
+    assert {row["reason"] for row in audit_rows(archive.output)} == {"pair_failed"}
+
+
 def test_links_to_folders_are_followed(tmp_path):
     archive = Archive(tmp_path).add(1)
     elsewhere = Archive(tmp_path / "elsewhere").add(2)
@@ -334,7 +347,9 @@ def test_table_in_the_documentation_is_complete():
     documented = set(re.findall(r"^\|.*\| `([a-z0-9_]+)` \|$", text, re.MULTILINE))
     tested = {case[2] for case in CONTENT_CASES.values()}
     tested |= {row[1] for _, rows, _ in NAME_CASES for row in rows}
-    elsewhere = {  # in test_convert.py
+    elsewhere = {
+        "pair_failed",  # above
+        # in test_convert.py
         "id_in_two_splits",
         "near_duplicate_across_splits",
         "not_in_split_file",

@@ -23,7 +23,7 @@ examples:
       --test-images Test_Input --test-masks Test_GroundTruth --output datasets/isic2018_official
 
 datasets/README.md has the archives, the size rule and what happens to bad files.
-exit status: 0 every file was used, 2 some were left out (see audit.csv), 1 nothing was written
+exit status: 0 every file was used, 2 some were left out (see audit.csv), 1 no data set was written
 """
 
 
@@ -93,7 +93,7 @@ def _parse() -> dict:
     add("--split-file", type=Path, metavar="FILE", help="use the split of this split.json")
     add("--no-group", dest="group", action="store_false", help="plain random split")
     add("--strict", action="store_true", help="fail, and write nothing, if a pair is unusable")
-    add("--overwrite", action="store_true", help="replace a converted data set at --output")
+    add("--overwrite", action="store_true", help="replace the converted data set at --output")
 
     options = vars(parser.parse_args())
     options["polygons"] = options.pop("segmentation") == "polygon"

@@ -92,6 +92,12 @@ def convert_pair(pair: Pair, settings: PairSettings) -> Outcome:
         record = _convert(pair, settings, image_notes, mask_notes)
     except ExcludedError as error:
         return Outcome(None, [error.row])
+    except OSError:  # of the output: reading raises none
+        raise
+    except Exception as error:  # of a library: the other pairs go on
+        detail = f"{type(error).__name__}: {error}"
+        row = AuditRow(pair.isic_id, pair.image.name, "pair_failed", "excluded", detail)
+        return Outcome(None, [row])
     return Outcome(record, image_notes.rows + mask_notes.rows)
 
 
