@@ -155,3 +155,16 @@ def test_image_and_mask_stay_aligned(kind, orientation, size, prescale, resize, 
     dark = shown.mean(axis=2) < 138  # half covered is 130, and is lesion
     assert abs(centroid(dark) - centroid(lesion)).max() < 0.1
     assert (dark & lesion).sum() / (dark | lesion).sum() > 0.98
+
+
+@pytest.mark.parametrize("size", [(1, 400), (400, 1), (3, 1400), (1, 20_000)])
+@pytest.mark.parametrize(("prescale", "resize"), [(1, "original"), (0.25, "none"), (1, 50)])
+def test_no_side_of_a_long_image_becomes_0(size, prescale, resize, tmp_path):
+    mask = np.zeros(size, np.uint8)
+    mask[size[0] // 2 :, size[1] // 2 :] = 255
+    archive = Archive(tmp_path).add(1, encode(np.dstack([mask] * 3), "JPEG"), mask)
+    convert(archive.options(prescale=prescale, resize=resize, group=True))
+    record, annotation = all_records(archive.output)["ISIC_0000001"]
+    shown = np.asarray(Image.open(archive.output / record["file_name"]))
+    assert shown.shape[:2] == (record["height"], record["width"])
+    assert coco_mask.decode(annotation["segmentation"]).shape == shown.shape[:2]

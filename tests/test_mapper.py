@@ -196,3 +196,28 @@ def test_an_unusable_picture_is_named(damage, records, plain, tmp_path):
     damage(path)
     with pytest.raises(LesionError, match=r"ISIC_0000000\.jpg: .*tools/convert_isic\.py"):
         plain(record)
+
+
+LONG = [(1, 400), (400, 1), (3, 1400), (20_000, 1)]
+
+
+@pytest.mark.parametrize("size", LONG)
+@pytest.mark.parametrize("is_train", [False, True])
+def test_no_side_of_a_long_image_becomes_0(size, is_train, tiny_cfg, tmp_path):
+    height, width = size
+    Image.new("RGB", (width, height)).save(tmp_path / "a.png")
+    mask = np.zeros(size, np.uint8)
+    mask[height // 2 :, width // 2 :] = 1
+    box = [width // 2, height // 2, width - width // 2, height - height // 2]
+    record = {
+        "file_name": str(tmp_path / "a.png"), "height": height, "width": width,
+        "annotations": [
+            {
+                "segmentation": mask_util.encode(np.asfortranarray(mask)), "bbox": box,
+                "bbox_mode": 1, "category_id": 0,
+            }
+        ],
+    }  # fmt: skip
+    sample = LesionMapper(tiny_cfg(tmp_path), is_train)(record)
+    assert min(sample["image"].shape[1:]) == 1
+    assert max(sample["image"].shape[1:]) > 20

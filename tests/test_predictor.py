@@ -9,6 +9,7 @@ import torch
 from tiny import CONFIDENCE
 
 import lesion_d2
+from lesion_d2.commands.predict import draw_overlay
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
 from lesion_d2.images.inputs import find_images
@@ -148,3 +149,14 @@ def test_files_that_are_no_bundle(kind, bundle, tmp_path, monkeypatch):
     with pytest.raises(LesionError, match=r"other\.pth"):
         read_bundle(path)
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("size", [(1, 400), (400, 1), (3, 1400), (1, 20_000)])
+def test_a_long_image_has_a_mask_of_its_size(size, predictor):
+    (lesion,) = predictor([np.full((*size, 3), 128, np.uint8)], channels="RGB")
+    assert lesion.mask.shape == size
+    picture = cv2.imdecode(
+        np.frombuffer(draw_overlay(np.zeros((*size, 3), np.uint8), lesion), np.uint8), 1
+    )
+    assert min(picture.shape[:2]) >= 1
+    assert max(picture.shape[:2]) == min(max(size), 1024)

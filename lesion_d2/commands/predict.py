@@ -21,6 +21,7 @@ from lesion_d2.files import alone, atomic_write, escape_name, naming, unescape_n
 from lesion_d2.images.inputs import ImageFile
 from lesion_d2.images.masks import write_mask
 from lesion_d2.images.reading import read_image
+from lesion_d2.images.scaling import fit
 from lesion_d2.images.source import BadFileError
 from lesion_d2.parallel import available_cpus, progress_bar
 from lesion_d2.prediction.lesion import Lesion
@@ -111,8 +112,7 @@ def draw_overlay(image: npt.NDArray[np.uint8], lesion: Lesion) -> bytes:
 
     The image may be smaller than the mask.
     """
-    scale = min(1.0, OVERLAY_SIDE / max(image.shape[:2]))
-    picture = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    picture = fit(image, OVERLAY_SIDE).copy()
     mask = cv2.resize(
         lesion.mask.view(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST
     )

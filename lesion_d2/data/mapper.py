@@ -16,6 +16,7 @@ from lesion_d2.data.geometry import build_geometry
 from lesion_d2.data.members import flip_transform
 from lesion_d2.errors import LesionError
 from lesion_d2.images.reading import read_image
+from lesion_d2.images.resizing import build_resizing
 from lesion_d2.images.source import BadFileError
 
 
@@ -52,7 +53,7 @@ class LesionMapper:
         cls, cfg: CfgNode, is_train: bool, *, with_instances: bool | None = None
     ) -> dict[str, Any]:
         """Random augmentations belong to training only; ``with_instances`` defaults to it."""
-        augmentations = utils.build_augmentation(cfg, is_train)
+        augmentations = build_resizing(cfg, is_train)
         if is_train and cfg.INPUT.GEOMETRY.ENABLED:
             augmentations.insert(0, build_geometry(cfg))
         if is_train and cfg.INPUT.COLOUR.ENABLED:

@@ -43,6 +43,23 @@ def shrink(pixels: npt.NDArray, size: tuple[int, int]) -> npt.NDArray:
     return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
 
 
+def fit(pixels: np.ndarray, side: float) -> np.ndarray:
+    """Return pixels averaged to a longer side of ``side``, or as they are if that is smaller.
+
+    No side becomes 0.
+
+    Args:
+        pixels: shape (H, W) or (H, W, 3).
+        side: in pixels.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(1, side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if size == (width, height):
+        return pixels
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
 def resize_mask(mask: npt.NDArray[np.bool_], scale: Fraction) -> npt.NDArray[np.bool_]:
     """Scale a mask exactly as :func:`~lesion_d2.images.reading.decode_image` scales its image.
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
 from lesion_d2.data.converted import LesionImage
 from lesion_d2.figures.style import DPI, PANEL_INCHES, image_pairs, show_image
+from lesion_d2.images.scaling import fit
 from lesion_d2.leaks.search import Twins
 
 PAIRS_A_ROW = 3
@@ -40,8 +40,4 @@ def sheet_figures(pairs: Sequence[Twins], limit: int) -> Iterator[Figure]:
 
 def _thumbnail(image: LesionImage) -> np.ndarray:
     """Return an image no larger than its panel: a sheet holds 48."""
-    pixels = image.read_rgb()
-    scale = PANEL_INCHES * DPI / max(pixels.shape[:2])
-    if scale >= 1:
-        return pixels
-    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return fit(image.read_rgb(), PANEL_INCHES * DPI)

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
 from lesion_d2.config.load import load_config
 from lesion_d2.errors import LesionError
+from lesion_d2.images.resizing import build_resizing
 from lesion_d2.prediction.bundle import read_bundle
 from lesion_d2.prediction.inference import prepare_for_inference
 from lesion_d2.prediction.lesion import Lesion
@@ -38,7 +38,7 @@ class LesionPredictor:
     def __init__(self, cfg: CfgNode, segmenter: Segmenter) -> None:
         self.cfg = cfg
         self._segmenter = segmenter.eval()
-        self._resize = T.AugmentationList(detection_utils.build_augmentation(cfg, False))
+        self._resize = T.AugmentationList(build_resizing(cfg, False))
 
     @classmethod
     def from_config(

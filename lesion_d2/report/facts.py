@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.data.converted import LesionImage
+from lesion_d2.images.scaling import fit
 
 # The ring of skin that a lesion is compared with is this part of the lesion's radius wide.
 RING_WIDTH = 0.25
@@ -44,21 +45,6 @@ class Facts(NamedTuple):
     skin_tone: float | None
 
 
-def shrink(pixels: np.ndarray, side: float) -> np.ndarray:
-    """Return ``pixels`` averaged to a longer side of ``side``, or as they are if that is smaller.
-
-    Args:
-        pixels: shape (H, W) or (H, W, 3).
-        side: in pixels.
-    """
-    height, width = pixels.shape[:2]
-    scale = min(1, side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if size == (width, height):
-        return pixels
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-
-
 def look_at(lesion: LesionImage) -> tuple[Thumbnail, Facts]:
     """Read an image and its ground truth.
 
@@ -68,7 +54,7 @@ def look_at(lesion: LesionImage) -> tuple[Thumbnail, Facts]:
     mask = lesion.read_mask()
     edges = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
     thumbnail = Thumbnail(
-        shrink(lesion.read_rgb(), THUMBNAIL_SIDE), shrink(mask.astype(np.float32), THUMBNAIL_SIDE)
+        fit(lesion.read_rgb(), THUMBNAIL_SIDE), fit(mask.astype(np.float32), THUMBNAIL_SIDE)
     )
     return thumbnail, Facts(
         float(mask.mean()),

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.figures.style import outlines
-from lesion_d2.report.facts import Thumbnail, shrink
+from lesion_d2.images.scaling import fit
+from lesion_d2.report.facts import Thumbnail
 
 JPEG_QUALITY = 80
 SHRINK_STEP = 0.85
@@ -59,7 +60,7 @@ def make_picture(
     """
     side = float(max(thumbnail.truth.shape))
     while True:
-        rgb = shrink(thumbnail.rgb, side)
+        rgb = fit(thumbnail.rgb, side)
         size = rgb.shape[1::-1]
         paths = [
             _path(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))

@@ -7,6 +7,9 @@ import numpy as np
 
 from lesion_d2.data.converted import LesionImage
 from lesion_d2.errors import LesionError
+from lesion_d2.images.masks import read_mask
+from lesion_d2.images.reading import read_header
+from lesion_d2.images.source import BadFileError, read_source
 from lesion_d2.results.evaluation import REMEDY, SUBMISSION, mask_name
 
 
@@ -18,10 +21,11 @@ def read_submitted(eval_dir: Path, lesion: LesionImage) -> np.ndarray:
             original's.
     """
     path = eval_dir / SUBMISSION / mask_name(lesion.isic_id)
-    data = np.fromfile(path, np.uint8) if path.is_file() else np.empty(0, np.uint8)
-    mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    if mask is None:
-        raise LesionError(f"{path}: not a readable mask; {REMEDY}")
+    try:
+        data = read_source(path)
+        mask = read_mask(data, read_header(data), 128, lambda *_: None)
+    except BadFileError as error:
+        raise LesionError(f"{path}: not a readable mask ({error}); {REMEDY}") from error
     sizes = [(lesion.height, lesion.width), (lesion.original_height, lesion.original_width)]
     if mask.shape not in sizes:
         raise LesionError(
@@ -29,4 +33,4 @@ def read_submitted(eval_dir: Path, lesion: LesionImage) -> np.ndarray:
             f"and its original {lesion.original_width}x{lesion.original_height}; {REMEDY}"
         )
     size = (lesion.width, lesion.height)
-    return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) > 0
+    return cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
