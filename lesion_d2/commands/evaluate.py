@@ -131,4 +131,6 @@ def evaluate_and_draw(args: argparse.Namespace) -> None:
         folder, dataset = Path(cfg.OUTPUT_DIR) / name, Path(MetadataCatalog.get(name).image_root)
         print(evaluation_text(metrics))
         draw_evaluation(folder, dataset)
-        print(f"report: {write_report(folder, dataset, find_run(folder))}")
+        mean, low, high = (f"{metrics[f'mean_max_iou{end}']:.4f}" for end in ("", "_low", "_high"))
+        report = write_report(folder, dataset, find_run(folder))
+        print(f"mean max IoU {mean} (95 % interval {low} to {high}), report: {report}")
