@@ -232,14 +232,15 @@ def test_long_names(name, tmp_path):
     assert check(tmp_path / "out") == sorted(["short", name] if fits else ["short"])
 
 
-def test_broken_links_and_folders_of_an_image_s_name(tmp_path):
+def test_pipes_broken_links_and_folders_of_an_image_s_name(tmp_path):
     photographs = tmp_path / "in"
     picture(photographs / "good.png")
     picture(photographs / "folder.png" / "inside.png")
+    os.mkfifo(photographs / "pipe.png")
     (photographs / "gone.png").symlink_to(tmp_path / "nowhere")
     picture(photographs / "._good.png")
     failed = predict(photographs, tmp_path / "out")
-    assert {path.name for path, _ in failed} == {"nowhere"}
+    assert {path.name for path, _ in failed} == {"pipe.png", "nowhere"}
     assert check(tmp_path / "out") == ["folder.png/inside", "good"]
 
 
