@@ -23,6 +23,7 @@ setup(
         "opencv-python-headless>=4.10",
         "Pillow>=11.3",  # the first with AVIF
         "pycocotools>=2.0.8",
+        "safetensors>=0.4.3",
         "scipy>=1.15",
         "simplejpeg>=1.8",
         "tabulate",

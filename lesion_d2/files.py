@@ -1,7 +1,6 @@
 """Files: written whole or not at all, locked, named in tables, read with an error that helps."""
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -169,8 +168,3 @@ def read_json(path: Path, remedy: str) -> Any:
         raise LesionError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:
         raise LesionError(f"{path}: not JSON ({error}); {remedy}") from error
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file, as hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

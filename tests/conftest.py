@@ -58,13 +58,13 @@ def straight_run(tiny_cfg, tmp_path_factory):
 @pytest.fixture(scope="session")
 def bundle(tiny_cfg, straight_run, tmp_path_factory):
     """The file of that run's model, with `tiny.CONFIDENCE`."""
-    from tiny import CONFIDENCE
+    from tiny import CONFIDENCE, PROVENANCE
 
     from lesion_d2.prediction.bundle import write_bundle
 
-    path = tmp_path_factory.mktemp("bundle") / "lesion.pth"
+    path = tmp_path_factory.mktemp("bundle") / "lesion.safetensors"
     cfg = tiny_cfg(tmp_path_factory.mktemp("predictor"), "INPUT.MIN_SIZE_TEST", 72)
-    write_bundle(path, cfg, straight_run.trainer.model.eval(), CONFIDENCE)
+    write_bundle(path, cfg, straight_run.trainer.model.eval(), CONFIDENCE, PROVENANCE)
     return path
 
 

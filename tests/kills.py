@@ -242,7 +242,7 @@ def cases(root: Path, tools: Sequence[str]) -> Iterator[tuple[str, Case]]:
     if "train" in tools:
         yield "train", training
     if "predict" in tools:
-        bundle = root / "lesion.pth"
+        bundle = root / "lesion.safetensors"
         options = ["--config-file", config, "--output", bundle, "MODEL.WEIGHTS", final]
         export = Case(tool("export", *options), root / "export", "", dict)
         export.finish(export.start())

@@ -43,16 +43,6 @@ def test_one_region_without_holes(mask):
     np.testing.assert_array_equal(ndimage.binary_fill_holes(region), region)
 
 
-def test_convex_hull():
-    mask = np.zeros((9, 9), bool)
-    mask[2:7, 2] = mask[6, 2:7] = True
-    hull = process(mask, "convex_hull")
-    row, column = np.mgrid[:9, :9]
-    inside = (column >= 2) & (row <= 6) & (row >= column)
-    np.testing.assert_array_equal(hull, inside)
-    assert not process(np.zeros((3, 3), bool), "convex_hull").any()
-
-
 @pytest.mark.parametrize(("steps", "level"), [(("threshold",), 0.5), (("threshold:0.3",), 0.3)])
 def test_the_threshold_itself_is_lesion(steps, level):
     soft = np.float32([[level, np.nextafter(np.float32(level), np.float32(0))]])
@@ -67,30 +57,21 @@ def test_the_soft_mask_is_resized_before_the_threshold():
     assert Postprocessing(("threshold:0.8",))(soft, (4, 8)).sum() < mask.sum()
 
 
-def test_smoothing_rounds_corners_and_drops_specks():
-    soft = np.zeros((100, 100), np.float32)
-    soft[20:80, 20:80] = 1
-    soft[5, 5] = 1
-    smooth = Postprocessing(("smooth:0.02", "threshold"))(soft, soft.shape)
-    assert not smooth[5, 5]
-    assert not smooth[20, 20]
-    assert smooth[50, 20:80].all()
-
-
 @pytest.mark.parametrize(
     "steps",
     [
         (),
         ("fill_holes",),
         ("threshold", "threshold"),
-        ("threshold", "smooth"),
         ("fill_holes", "threshold"),
         ("blur", "threshold"),
         ("threshold:1.5",),
         ("threshold:nan",),
         ("threshold:much",),
         ("threshold:",),
-        ("smooth:0", "threshold"),
+        ("threshold:0",),
+        (5,),
+        ("threshold", ["fill_holes"]),
         ("threshold", "fill_holes:0.5"),
     ],
 )

@@ -190,9 +190,9 @@ def test_the_tools(straight_run, tiny_root, photographs, tmp_path):
     config = straight_run.folder / "run.yaml"
     config.write_text(straight_run.trainer.cfg.dump())
     weights = straight_run.folder / "model_final.pth"
-    bundle = tmp_path / "lesion.pth"
+    bundle = tmp_path / "lesion.safetensors"
     status, out, err = run_python(
-        ROOT / "tools" / "export.py", "--config-file", config, "--output", bundle, "--half",
+        ROOT / "tools" / "export.py", "--config-file", config, "--output", bundle,
         "MODEL.WEIGHTS", weights, **environment,
     )  # fmt: skip
     assert status == 0, err

@@ -1,19 +1,18 @@
-"""Arrays in, lesions out; and one file for it."""
+"""Arrays in, lesions out."""
 
-import os
+import hashlib
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import CONFIDENCE
+from tiny import CONFIDENCE, PROVENANCE
 
 import lesion_d2
 from lesion_d2.commands.predict import draw_overlay
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
 from lesion_d2.images.inputs import find_images
-from lesion_d2.prediction.bundle import read_bundle, write_bundle
 from lesion_d2.prediction.segmenter import load_segmenter
 
 
@@ -22,9 +21,8 @@ def cfg(tiny_cfg, tmp_path_factory):
     return tiny_cfg(tmp_path_factory.mktemp("predictor"), "INPUT.MIN_SIZE_TEST", 72)
 
 
-@pytest.fixture(scope="module")
-def model(straight_run):
-    return straight_run.trainer.model.eval()
+def iou(left, right):
+    return (left & right).sum() / (left | right).sum() if (left | right).any() else 1.0
 
 
 def test_the_predictor_equals_the_evaluation(cfg, straight_run, predictor):
@@ -36,9 +34,10 @@ def test_the_predictor_equals_the_evaluation(cfg, straight_run, predictor):
             expected = segmenter([member])[0]["lesion"]
         image = cv2.imread(member["file_name"])
         (lesion,) = predictor([image], channels="BGR")
-        np.testing.assert_array_equal(lesion.mask, expected.mask)
-        assert lesion.score == expected.score
-        assert lesion.estimated_iou == CONFIDENCE(expected)
+        # A bundle has weights of 16 bits.
+        assert iou(lesion.mask, expected.mask) >= 0.999
+        assert lesion.score == pytest.approx(expected.score, abs=1e-3)
+        assert lesion.estimated_iou == pytest.approx(CONFIDENCE(expected), abs=1e-3)
 
 
 def test_rgb_is_bgr_reversed(predictor, photographs):
@@ -50,8 +49,10 @@ def test_rgb_is_bgr_reversed(predictor, photographs):
     assert bgr.score == rgb.score != wrong.score
 
 
-def test_a_batch_of_one_size_equals_single_images(predictor):
-    images = list(np.random.default_rng(0).integers(0, 256, (3, 60, 80, 3), dtype=np.uint8))
+@pytest.mark.parametrize("sizes", [[(60, 80)] * 3, [(60, 80), (90, 40), (64, 64), (3, 200)]])
+def test_a_batch_equals_single_images(predictor, sizes):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     together = predictor(images, channels="BGR")
     for image, lesion in zip(images, together, strict=True):
         (alone,) = predictor([image], channels="BGR")
@@ -59,7 +60,31 @@ def test_a_batch_of_one_size_equals_single_images(predictor):
         assert (alone.mask == lesion.mask).mean() > 0.99
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (61, 83)])
+@pytest.mark.parametrize("form", ["array", "array of four axes", "generator", "tuple"])
+def test_one_image_is_a_batch_of_one(predictor, form):
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    forms = {
+        "array": image,
+        "array of four axes": image[None],
+        "generator": (image for _ in range(1)),
+        "tuple": (image,),
+    }
+    (expected,) = predictor([image], channels="RGB")
+    (lesion,) = predictor(forms[form], channels="RGB", sizes=(size for size in [(60, 80)]))
+    np.testing.assert_array_equal(lesion.mask, expected.mask)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [(60, 80)] * 2, 60, [60], [(60,)], [(0, 80)], [(60, -1)], [("60", "80")], [None]]
+)
+def test_sizes_that_do_not_fit(predictor, sizes):
+    with pytest.raises(LesionError, match=r"sizes: .*give"):
+        predictor(np.zeros((60, 80, 3), np.uint8), channels="RGB", sizes=sizes)
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (3, 200), (200, 3), (61, 83), (3, 1400), (1, 9000), (9000, 2)]
+)
 def test_the_mask_has_the_images_size(predictor, size):
     (lesion,) = predictor([np.full((*size, 3), 200, np.uint8)], channels="RGB")
     assert lesion.mask.shape == size
@@ -78,8 +103,9 @@ def test_the_mask_has_the_images_size(predictor, size):
     ],
 )
 def test_what_is_no_image(predictor, image):
-    with pytest.raises(LesionError, match="image"):
-        predictor([image], channels="RGB")
+    for images in ([image], image):
+        with pytest.raises(LesionError, match="image"):
+            predictor(images, channels="RGB")
 
 
 def test_unknown_channels(predictor):
@@ -93,62 +119,24 @@ def test_no_image_is_no_lesion(predictor):
 
 def test_from_a_config_and_weights(straight_run, predictor, photographs):
     folder = straight_run.folder
+    weights = folder / "model_final.pth"
     (folder / "run.yaml").write_text(straight_run.trainer.cfg.dump())
     other = lesion_d2.LesionPredictor.from_config(
-        folder / "run.yaml", folder / "model_final.pth", ["INPUT.MIN_SIZE_TEST", 72]
+        folder / "run.yaml", weights, ["INPUT.MIN_SIZE_TEST", 72]
     )
-    assert other.settings == predictor.settings
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert other.settings == predictor.settings | {"weights_sha256": sha256}
     image = cv2.imread(str(find_images([str(photographs)])[0].path))
     (left,), (right,) = (p([image], channels="BGR") for p in (other, predictor))
-    np.testing.assert_array_equal(left.mask, right.mask)
+    assert iou(left.mask, right.mask) >= 0.999
 
 
-def test_a_half_size_bundle(cfg, model, bundle, predictor, tmp_path, photographs):
-    small = tmp_path / "half.pth"
-    write_bundle(small, cfg, model, None, torch.float16)
-    assert small.stat().st_size < 0.6 * bundle.stat().st_size
-    half = lesion_d2.LesionPredictor.from_bundle(small)
-    image = cv2.imread(str(find_images([str(photographs)])[0].path))
-    (lesion,), (whole,) = (p([image], channels="BGR") for p in (half, predictor))
-    assert lesion.score == pytest.approx(whole.score, abs=0.01)
-    assert lesion.estimated_iou is None
-    assert half.settings["model_sha256"] != predictor.settings["model_sha256"]
-
-
-def test_a_bundle_takes_other_settings(bundle):
-    cfg, _, confidence = read_bundle(bundle, ["TEST.VIEWS", ("identity", "vertical")])
-    assert cfg.TEST.VIEWS == ("identity", "vertical")
-    assert confidence == CONFIDENCE
-
-
-def test_a_bundle_with_a_wrong_setting(bundle):
-    with pytest.raises(LesionError, match=r"TEST\.PRECISION: 'float8'"):
-        lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.PRECISION", "float8"])
-
-
-class Harmful:
-    def __reduce__(self):
-        return os.mkdir, ("harm",)
-
-
-@pytest.mark.parametrize("kind", ["missing", "empty", "code", "checkpoint", "format", "config"])
-def test_files_that_are_no_bundle(kind, bundle, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "other.pth"
-    content = torch.load(bundle, weights_only=True)
-    if kind == "empty":
-        path.write_bytes(b"")
-    elif kind == "code":
-        torch.save({"format": 1, "harm": Harmful()}, path)
-    elif kind == "checkpoint":
-        torch.save({"model": content["model"]}, path)
-    elif kind == "format":
-        torch.save(content | {"format": 99}, path)
-    elif kind == "config":
-        torch.save(content | {"config": "MODEL: {META_ARCHITECTURE: Nothing}"}, path)
-    with pytest.raises(LesionError, match=r"other\.pth"):
-        read_bundle(path)
-    assert not (tmp_path / "harm").exists()
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_hash_is_the_files(bundle, precision):
+    predictor = lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.PRECISION", precision])
+    expected = hashlib.sha256(bundle.read_bytes()).hexdigest()
+    assert predictor.settings["weights_sha256"] == expected
+    assert predictor.provenance == PROVENANCE
 
 
 @pytest.mark.parametrize("size", [(1, 400), (400, 1), (3, 1400), (1, 20_000)])

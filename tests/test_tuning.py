@@ -26,8 +26,7 @@ from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import feature_row, read_confidence
 from lesion_d2.prediction.segmenter import Segmenter
 
-CHOICES = [name for name, _ in INSTANCE_CHOICES]
-ALL = [Setting(v, c, s) for v in VIEW_SETS for c in CHOICES for s in (*STEPS, *LEVELS)]
+ALL = [Setting(v, c, s) for v in VIEW_SETS for c in INSTANCE_CHOICES for s in (*STEPS, *LEVELS)]
 TRIED = [
     PLAIN,
     Setting("flips and quarter turns", "consensus", ONE_REGION),
@@ -88,7 +87,7 @@ def measure_by(jaccard):
 
     def measure(settings):
         asked.extend(settings)
-        assert len(asked) <= len(VIEW_SETS) * len(CHOICES) + len(STEPS) + len(LEVELS)
+        assert len(asked) <= len(VIEW_SETS) * len(INSTANCE_CHOICES) + len(STEPS) + len(LEVELS)
         return {s: Measurement(jaccard[s], np.zeros((300, 6))) for s in settings}
 
     return measure

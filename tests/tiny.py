@@ -38,6 +38,7 @@ TRAINING = (
     "SOLVER.CHECKPOINT_PERIOD", 1,
     "SOLVER.CHECKPOINTS_KEPT", 99,
 )  # fmt: skip
+PROVENANCE = {"weights_sha256": "0" * 64}
 CONFIDENCE = ConfidenceModel([0.1] * 6, 0.2, {"dataset": "tiny_val"})
 
 

@@ -11,12 +11,16 @@ from lesion_d2.command_line import add_config_arguments
 from lesion_d2.errors import run_tool
 
 EPILOG = """
+The file is of the format safetensors: it can hold no code. Its weights have 16 bits. It says where
+it comes from: hash of the checkpoint, data, seed, commit, and the metrics of evaluations of these
+weights below OUTPUT_DIR.
+
 examples:
   the best checkpoint of a run:
-    tools/export.py --config-file output/isic_mrcnn/config.yaml --output lesion.pth \\
+    tools/export.py --config-file output/isic_mrcnn/config.yaml --output lesion.safetensors \\
         MODEL.WEIGHTS output/isic_mrcnn/model_best.pth
-  at half the size, with what tools/tune.py chose on validation:
-    tools/export.py --config-file output/isic_mrcnn/tune/config.yaml --output lesion.pth --half
+  with what tools/tune.py chose on validation:
+    tools/export.py --config-file output/isic_mrcnn/tune/config.yaml --output lesion.safetensors
 """
 
 
@@ -25,21 +29,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the bundle")
-    parser.add_argument("--half", action="store_true", help="store weights as 16-bit floats")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="*.safetensors")
     add_config_arguments(parser)
     args = parser.parse_args()
 
-    import torch
-
+    from lesion_d2.commands.export import export
     from lesion_d2.config.load import load_config
-    from lesion_d2.prediction.bundle import write_bundle
-    from lesion_d2.prediction.segmenter import load_segmenter
 
-    cfg = load_config(args.config_file, args.opts)
-    segmenter = load_segmenter(cfg, prepare=False)
-    dtype = torch.float16 if args.half else torch.float32
-    write_bundle(args.output, cfg, segmenter.model, segmenter.confidence, dtype)
+    export(load_config(args.config_file, args.opts), args.output)
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
 
 

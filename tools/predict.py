@@ -26,10 +26,10 @@ not be, 1 nothing could be done.
 
 examples:
   a folder, with a model in one file (tools/export.py writes it):
-    tools/predict.py --bundle lesion.pth --input photographs --output predictions
+    tools/predict.py --bundle lesion.safetensors --input photographs --output predictions
   half of it on each of two machines, into one folder:
-    tools/predict.py --bundle lesion.pth --input photographs --output predictions --shard 1/2
-    tools/predict.py --bundle lesion.pth --input photographs --output predictions --shard 2/2
+    tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 1/2
+    tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 2/2
   with a run's checkpoint, averaging eight views of each image:
     tools/predict.py --config-file output/isic_mrcnn/config.yaml --input 'photographs/*.jpg' \\
         --output predictions MODEL.WEIGHTS output/isic_mrcnn/model_best.pth TEST.VIEWS \\

@@ -19,7 +19,7 @@ from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.metrics import COUNTS, FAILURE_IOU, METRICS
-from lesion_d2.files import alone, file_sha256
+from lesion_d2.files import alone
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
 from lesion_d2.prediction.segmenter import load_segmenter, prediction_settings
 from lesion_d2.report.write import write_report
@@ -36,13 +36,13 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def _provenance(cfg: CfgNode, dataset_name: str) -> dict[str, Any]:
+def _provenance(cfg: CfgNode, dataset_name: str, weights_sha256: str) -> dict[str, Any]:
     return {
         "dataset": dataset_name,
         "input_fingerprint": read_input_fingerprint(MetadataCatalog.get(dataset_name).image_root),
         "resolution": "original" if cfg.TEST.TRUTH_DIR else "data set",
         "weights": cfg.MODEL.WEIGHTS,
-        "weights_sha256": file_sha256(cfg.MODEL.WEIGHTS),
+        "weights_sha256": weights_sha256,
         "seed": cfg.SEED,
         **prediction_settings(cfg),
         "mask_threshold": MASK_THRESHOLD,
@@ -67,7 +67,7 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / name
         with alone(folder) if comm.is_main_process() else nullcontext():
-            provenance = _provenance(cfg, name)
+            provenance = _provenance(cfg, name, segmenter.weights_sha256)
             evaluator = LesionEvaluator(cfg.TEST.SCORE_THRESH)
             loader = LesionTrainer.build_test_loader(cfg, name)
             summary = inference_on_dataset(segmenter, loader, evaluator)

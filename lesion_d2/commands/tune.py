@@ -13,7 +13,7 @@ from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import failure_detection
 from lesion_d2.evaluation.metrics import FAILURE_IOU
 from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
-from lesion_d2.files import atomic_write, file_sha256
+from lesion_d2.files import atomic_write
 from lesion_d2.prediction.confidence import fit_confidence
 from lesion_d2.prediction.segmenter import load_segmenter
 
@@ -37,15 +37,15 @@ def tune(cfg: CfgNode) -> Path:
     if len(cfg.DATASETS.VAL) != 1:
         raise LesionError(f"DATASETS.VAL: {cfg.DATASETS.VAL}; tuning needs just one data set")
     (name,) = cfg.DATASETS.VAL
-    weights_sha256 = file_sha256(cfg.MODEL.WEIGHTS)
-    model = load_segmenter(cfg).eval().model
+    segmenter = load_segmenter(cfg).eval()
+    weights_sha256 = segmenter.weights_sha256
     images = cfg.clone()
     images.defrost()
     images.INPUT.MEMBER_FLIPS_VAL = ("none",)
 
     def try_settings(settings: Sequence[Setting]) -> dict[Setting, Measurement]:
         loader = LesionTrainer.build_test_loader(images, name)
-        return measure(model, loader, settings, cfg.TEST.PRECISION)
+        return measure(segmenter.model, loader, settings, cfg.TEST.PRECISION)
 
     chosen, measured, trials = select(try_settings)
     folder = Path(cfg.OUTPUT_DIR)

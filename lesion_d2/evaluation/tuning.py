@@ -136,7 +136,7 @@ def measure(
         merged = {name: merge([found[view] for view in members]) for name, members in views.items()}
         for setting in settings:
             candidates = merged[setting.views]
-            chosen = INSTANCE_CHOICES.get(setting.choice)(candidates)
+            chosen = INSTANCE_CHOICES[setting.choice](candidates)
             mask = np.zeros(size, bool)
             if len(chosen):
                 mask = postprocess[setting.steps](chosen.masks[0].numpy(), size)
@@ -168,10 +168,11 @@ def select(measure: Measure) -> tuple[Setting, Measurement, list[Trial]]:
         earned = [trial for trial in tried if trial.earned]
         return max(earned, key=lambda trial: trial.mean).setting if earned else current
 
-    choices = [name for name, _ in INSTANCE_CHOICES]
-    found = measure([Setting(*s, PLAIN.steps) for s in itertools.product(VIEW_SETS, choices)])
+    found = measure(
+        [Setting(*s, PLAIN.steps) for s in itertools.product(VIEW_SETS, INSTANCE_CHOICES)]
+    )
     current = decide("views", [current._replace(views=name) for name in VIEW_SETS])
-    current = decide("choice", [current._replace(choice=name) for name in choices])
+    current = decide("choice", [current._replace(choice=name) for name in INSTANCE_CHOICES])
     steps, levels = ([current._replace(steps=steps) for steps in kind] for kind in (STEPS, LEVELS))
     found = measure([*steps, *levels])
     trials += [_trial("step", setting, current, found) for setting in steps]

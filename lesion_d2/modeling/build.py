@@ -1,7 +1,9 @@
 """Building what a config names."""
 
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
@@ -9,14 +11,24 @@ import lesion_d2.modeling  # noqa: F401  what configs name
 from lesion_d2.errors import LesionError
 
 
-def build_network(cfg: CfgNode) -> Any:
-    """Return the network of a config, on its device.
+def build_network(cfg: CfgNode, *, empty: bool = False) -> Any:
+    """Return the network of a config.
+
+    Args:
+        cfg: the experiment's config.
+        empty: build it on the device ``meta``, where it takes no memory and can compute nothing,
+            and not on ``MODEL.DEVICE``.
 
     Raises:
         LesionError: if the config names a part that does not exist.
     """
+    if empty:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.DEVICE = "meta"
     try:
-        return build_model(cfg)
+        with torch.device("meta") if empty else nullcontext():
+            return build_model(cfg)
     except KeyError as error:
         if "registry" not in str(error):
             raise

@@ -1,36 +1,172 @@
-"""Weights from files: fetched, read without running code, complete."""
+"""Weights from files: read once, without running code, hashed, complete and finite."""
 
-import logging
+import hashlib
+import io
+import pickle
+import re
+import stat
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import safetensors.torch
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lesion_d2.errors import LesionError
 
-logger = logging.getLogger(__name__)
+MAX_BYTES = 4 << 30  # a checkpoint of the largest network of the model zoo has a third of it
+_ADVICE = "give a .pth file of tensors and plain values, such as OUTPUT_DIR/model_best.pth"
+# Where training tools put the weights in their files: Detectron2, Lightning and MMDetection, pycls.
+_MODEL_KEYS = ("model", "state_dict", "model_state_dict", "model_state")
+# What files begin with that are often taken for weights.
+_FOREIGN = (
+    (
+        b"version https://git-lfs",
+        "is a Git LFS pointer, not the file; fetch it with `git lfs pull`",
+    ),
+    (b"<", "is a web page, not weights; download the file itself"),
+    (b"\x1f\x8b", "is compressed with gzip; unpack it"),
+)
+# What the arrays of Detectron2's model zoo need to be unpickled.
+_ARRAYS = {
+    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+    *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
+    *(("numpy", "ndarray"), ("numpy", "dtype")),
+    *(("collections", "OrderedDict"), ("_codecs", "encode")),
+}
+
+
+def open_weights(path: str | Path) -> IO[bytes]:
+    """Open a file of weights.
+
+    Raises:
+        LesionError: if it is missing, not a regular file, empty or unreasonably large.
+    """
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a FIFO would wait for ever
+            raise LesionError(f"{path}: is not a regular file; {_ADVICE}")
+        if not 0 < status.st_size <= MAX_BYTES:
+            raise LesionError(
+                f"{path}: has {status.st_size} bytes, weights have 1 to {MAX_BYTES}; {_ADVICE}"
+            )
+        return open(path, "rb")
+    except OSError as error:
+        raise LesionError(f"{path}: cannot be read ({error.strerror}); {_ADVICE}") from error
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
+    """Read a file of weights, once and without running code from it.
+
+    Args:
+        path: a checkpoint of this project or another tool's (``.pth``), a bundle
+            (``.safetensors``), or a file of Detectron2's model zoo (``.pkl``).
+
+    Returns:
+        its content, with the weights by parameter name as ``"model"``, and the SHA-256 of the file.
+
+    Raises:
+        LesionError: if it cannot be read, or a weight is not finite.
+    """
+    with open_weights(path) as stream:
+        start = stream.read(64)
+        for beginning, reason in _FOREIGN:
+            if start.lstrip().startswith(beginning):
+                raise LesionError(f"{path}: {reason}")
+        data = start + stream.read()
+    content = _decode(str(path), data)
+    if not isinstance(content, dict):
+        raise LesionError(f"{path}: holds a {type(content).__name__}, not weights; {_ADVICE}")
+    key = next((key for key in _MODEL_KEYS if isinstance(content.get(key), Mapping)), None)
+    if key is None:
+        content = {"model": content}
+    else:
+        content["model"] = content.pop(key)
+    weights = content["model"] = {str(key): value for key, value in content["model"].items()}
+    for prefix in ("module.", "model."):  # of DistributedDataParallel, of Lightning
+        consume_prefix_in_state_dict_if_present(weights, prefix)
+    check_tensors(str(path), weights)
+    return content, hashlib.sha256(data).hexdigest()
+
+
+def check_tensors(path: str, weights: Mapping[str, Any]) -> None:
+    """Raise a LesionError unless all are dense tensors of finite real numbers."""
+    for name, value in weights.items():
+        problem = None
+        if not isinstance(value, torch.Tensor):
+            problem = f"is a {type(value).__name__}, not a tensor"
+        elif value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            problem = "is not a dense tensor"
+        elif value.is_complex():
+            problem = "is complex"
+        elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            problem = f"has shape {tuple(value.shape)} but not as many values"
+        elif value.is_floating_point() and not value.float().isfinite().all():
+            problem = "holds NaN or infinite values: the run that wrote it had diverged"
+        if problem:
+            raise LesionError(f"{path}: {name} {problem}; {_ADVICE}")
+
+
+def _decode(path: str, data: bytes) -> Any:
+    try:
+        if path.endswith(".pkl"):
+            return _model_zoo(_ArraysOnly(io.BytesIO(data), encoding="latin1").load())
+        if path.endswith(".safetensors"):
+            return safetensors.torch.load(data)
+        if data.startswith(b"PK"):
+            _check_members(path, data)
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except LesionError:
+        raise
+    except Exception as error:  # torch and pickle raise anything, depending on the damage
+        found = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and found:
+            raise LesionError(
+                f"{path}: holds {found[1]}, and what is no tensor or plain value could run code; "
+                "save the weights alone with torch.save(model.state_dict(), FILE)"
+            ) from error
+        raise LesionError(
+            f"{path}: is cut off, damaged or not a file of weights; {_ADVICE}"
+        ) from error
+
+
+def _check_members(path: str, data: bytes) -> None:
+    """Refuse archives that hold more than the file: torch compresses nothing."""
+    members = zipfile.ZipFile(io.BytesIO(data)).infolist()
+    if sum(member.file_size for member in members) > len(data):
+        raise LesionError(f"{path}: unpacks to more than its own size; {_ADVICE}")
+    if not any(member.filename.endswith("/data.pkl") for member in members):
+        raise LesionError(f"{path}: is a zip archive, but not one of torch; {_ADVICE}")
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Knows numpy's arrays and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ARRAYS:
+            raise pickle.UnpicklingError(f"class {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _model_zoo(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what Detectron2's checkpointer makes of a pickle of its own or of Caffe2's zoo."""
+    if "model" not in content or "__author__" not in content:
+        blobs = content.get("blobs", content)
+        weights = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
+        content = {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+    content["model"] = {name: torch.as_tensor(array) for name, array in content["model"].items()}
+    return content
 
 
 class SafeCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, with one-line errors for unusable files."""
+    """Detectron2's checkpointer, reading files with :func:`read_checkpoint`."""
 
-    def _load_file(self, filename: str) -> Any:
-        if filename.endswith(".pkl"):
-            logger.warning(
-                "%s is a Python pickle, which can run code when read: use such files only from the "
-                "Detectron2 model zoo or from yourself",
-                filename,
-            )
-        try:
-            return super()._load_file(filename)
-        except Exception as error:  # torch and pickle raise anything, depending on the damage
-            reason = str(error).strip().partition("\n")[0] or "no content"
-            raise LesionError(
-                f"{filename}: not a checkpoint that can be loaded without running code ({reason}); "
-                "give a .pth file that holds tensors and plain values only"
-            ) from error
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        return read_checkpoint(filename)[0]
 
 
 def fetch_weights(weights: str) -> None:
@@ -63,28 +199,42 @@ def check_trained_file(weights: str) -> None:
         )
 
 
-def load_trained(model: torch.nn.Module, weights: str) -> None:
+def load_trained(model: torch.nn.Module, weights: str) -> str:
     """Load a trained model's weights for evaluation or prediction.
 
     Args:
         model: the model to fill.
         weights: a checkpoint file of a model with the same config.
 
+    Returns:
+        the SHA-256 of the file, of the same bytes that were loaded.
+
     Raises:
-        LesionError: if there is no such file, or it lacks any of the model's parameters or has
-            them in another shape (pretrained weights, or another config's).
+        LesionError: if the file cannot be read, or its tensors are not the model's (pretrained
+            weights, or another config's).
     """
     check_trained_file(weights)
-    _CompleteCheckpointer(model).load(weights, checkpointables=[])
+    content, sha256 = read_checkpoint(weights)
+    fill(model, content["model"], f"MODEL.WEIGHTS: {weights}")
+    return sha256
 
 
-class _CompleteCheckpointer(SafeCheckpointer):
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        reshaped = [key for key, *_ in incompatible.incorrect_shapes]
-        wrong = list(dict.fromkeys([*incompatible.missing_keys, *reshaped]))
-        if wrong:
-            raise LesionError(
-                f"MODEL.WEIGHTS: {len(wrong)} parameters of the model are missing in the file or "
-                f"have another shape there, {wrong[0]} the first; give a trained checkpoint and "
-                "the config it was trained with"
-            )
+def fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], origin: str) -> None:
+    """Fill a model with just its own tensors; ``origin`` names the file in the LesionError."""
+    own = {name: value.shape for name, value in model.state_dict().items()}
+    found = {name: value.shape for name, value in weights.items() if not _is_constant(name, own)}
+    wrong = [name for name in own | found if own.get(name) != found.get(name)]
+    if wrong:
+        raise LesionError(
+            f"{origin}: {len(wrong)} tensors are not those of the model (missing, of another "
+            f"shape, or unknown to it), {wrong[0]} the first; give a trained checkpoint and the "
+            "config it was trained with"
+        )
+    model.load_state_dict({name: weights[name] for name in own})
+
+
+def _is_constant(name: str, own: Mapping[str, Any]) -> bool:
+    """Whether a tensor that the model lacks is what other versions stored beside the weights."""
+    last = name.rpartition(".")[2]
+    constants = ("pixel_mean", "pixel_std", "num_batches_tracked")
+    return name not in own and (last in constants or "cell_anchors" in name)

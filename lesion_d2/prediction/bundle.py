@@ -1,21 +1,59 @@
-"""A trained model in one file: config, weights, confidence model."""
+"""A trained model in one file: tensors, config, confidence model and where it all comes from.
 
-from collections.abc import Sequence
+The file is of the format safetensors (https://huggingface.co/docs/safetensors): a JSON header of
+bounded size, then the bytes of the tensors. It can hold no code. What is not a tensor is JSON in
+the header's metadata. Weights have 16 bits; tensors of one dimension, which norms and biases are,
+take no room and have 32, because a running variance may exceed the largest float16.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
 from torch import nn
 
 from lesion_d2.config.keys import get_lesion_cfg
 from lesion_d2.config.load import merge_options, settle_device
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
-from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dict
+from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling.weights import check_tensors, fill, open_weights
+from lesion_d2.prediction.confidence import (
+    ConfidenceModel,
+    confidence_from_dict,
+    read_confidence,
+)
 
-BUNDLE_FORMAT = 1
+FORMAT = "lesion_d2 1"
+SUFFIX = ".safetensors"
+MAX_HEADER = 4 << 20  # bytes; a ResNet-101's has 60 thousand
+_ADVICE = "give a file that tools/export.py wrote"
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """What a file holds.
+
+    Attributes:
+        cfg: the experiment's config, settings of prediction (``TEST``) included.
+        model: in evaluation mode, on the config's device.
+        confidence: estimates the IoU; None without.
+        provenance: where the model comes from, as plain values: ``weights_sha256`` of the file
+            that was exported, and what :mod:`lesion_d2.commands.export` adds.
+        sha256: of the file.
+    """
+
+    cfg: CfgNode
+    model: nn.Module
+    confidence: ConfidenceModel | None
+    provenance: dict[str, Any]
+    sha256: str
 
 
 def write_bundle(
@@ -23,71 +61,126 @@ def write_bundle(
     cfg: CfgNode,
     model: nn.Module,
     confidence: ConfidenceModel | None,
-    dtype: torch.dtype = torch.float32,
+    provenance: Mapping[str, Any],
 ) -> None:
     """Write a model with all that prediction needs.
 
     Args:
-        path: of the file.
-        cfg: the experiment's config, settings of prediction (``TEST``) included.
-        model: with trained weights.
+        path: of the file, ending in :data:`SUFFIX`.
+        cfg: the experiment's config; paths in it are left out.
+        model: with trained weights, not prepared for inference.
         confidence: fitted on validation; None leaves it out.
-        dtype: that floating-point weights are stored as; they are computed with in float32.
+        provenance: where the model comes from, as plain values.
+
+    Raises:
+        LesionError: if the name has another suffix, or a weight is not finite.
     """
-    state = {
-        name: value.to(dtype) if value.is_floating_point() else value
+    if Path(path).suffix != SUFFIX:
+        raise LesionError(f"{path}: give a name that ends in {SUFFIX}")
+    tensors = {
+        name: value.detach().cpu().to(_stored_type(value)).contiguous()
         for name, value in model.state_dict().items()
     }
-    content = {
-        "format": BUNDLE_FORMAT,
-        "config": cfg.dump(),
-        "model": state,
-        "confidence": confidence.to_dict() if confidence else None,
+    check_tensors(str(path), tensors)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = get_lesion_cfg().OUTPUT_DIR
+    cfg.MODEL.WEIGHTS = cfg.TEST.TRUTH_DIR = cfg.TEST.CONFIDENCE = ""
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(cfg),
+        "confidence": json.dumps(confidence and confidence.to_dict()),
+        "provenance": json.dumps(dict(provenance)),
     }
     with atomic_write(path, "wb") as stream:
-        torch.save(content, stream)
+        stream.write(safetensors.torch.save(tensors, metadata))
 
 
-def read_bundle(
-    path: str | Path, opts: Sequence[Any] = ()
-) -> tuple[CfgNode, nn.Module, ConfidenceModel | None]:
-    """Read what :func:`write_bundle` wrote, without running code from it.
+def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
+    """Read what :func:`write_bundle` wrote.
+
+    The header is checked against the network that the config describes before memory is taken for
+    tensors.
 
     Args:
         path: of the file.
         opts: alternating config keys and values, applied over the bundle's config.
-
-    Returns:
-        config, model in evaluation mode on the config's device (the CPU where there is no GPU),
-        confidence model if there is one.
+            ``TEST.CONFIDENCE`` replaces the bundle's confidence model; ``MODEL.DEVICE`` is the GPU
+            where there is one, and not the device of the training.
 
     Raises:
         LesionError: if it is missing, damaged, or not a bundle.
     """
-    advice = "give a file that tools/export.py wrote"
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise LesionError(f"{path}: no such file; {advice}") from error
-    except Exception as error:  # torch raises anything, depending on the damage
-        raise LesionError(f"{path}: cannot be loaded without running code; {advice}") from error
-    if not isinstance(content, dict) or content.get("format") != BUNDLE_FORMAT:
-        raise LesionError(f"{path}: is not a bundle of format {BUNDLE_FORMAT}; {advice}")
-    try:
-        cfg = get_lesion_cfg()
-        cfg.merge_from_other_cfg(CfgNode.load_cfg(content["config"]))
-        merge_options(cfg, opts)
-        settle_device(cfg)
-        model = build_model(cfg)
-        model.load_state_dict(content["model"])
-    except LesionError:
-        raise
-    except Exception as error:  # a config of another version fails in as many ways as it has keys
-        reason = str(error).strip().partition("\n")[0]
-        raise LesionError(
-            f"{path}: its config and weights do not fit ({reason}); {advice}"
-        ) from error
-    confidence = content.get("confidence")
-    if confidence is not None:
-        confidence = confidence_from_dict(confidence, str(path))
-    return cfg, model.eval(), confidence
+    with open_weights(path) as stream:
+        start = stream.read(8)
+        if start.startswith(b"PK"):
+            raise LesionError(
+                f"{path}: is a checkpoint, or a bundle of an earlier version; export the "
+                "checkpoint (again) with tools/export.py"
+            )
+        size = int.from_bytes(start, "little")
+        try:
+            if not 2 <= size <= MAX_HEADER:
+                raise ValueError("it does not begin with the size of a header")
+            head = stream.read(size)
+            header = json.loads(head)
+            metadata = header.pop("__metadata__")
+            if metadata["format"] != FORMAT:
+                raise ValueError(f"its format is not {FORMAT!r}")
+            cfg = get_lesion_cfg()
+            cfg.merge_from_other_cfg(CfgNode(json.loads(metadata["config"])))
+            cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+            merge_options(cfg, opts)
+            settle_device(cfg)
+            _check_header(header, cfg)
+            data = start + head + stream.read()
+            weights = safetensors.torch.load(data)
+            provenance = dict(json.loads(metadata["provenance"]))
+            confidence = json.loads(metadata["confidence"])
+        except LesionError as error:
+            raise LesionError(f"{path}: {error}") from error
+        except Exception as error:  # a damaged header fails in as many ways as it has values
+            reason = str(error).strip().partition("\n")[0]
+            raise LesionError(f"{path}: is not a bundle ({reason:.200}); {_ADVICE}") from error
+    check_tensors(str(path), weights)
+    model = build_network(cfg).eval()
+    fill(model, weights, str(path))
+    return Bundle(
+        cfg,
+        model,
+        _choose_confidence(cfg, confidence, str(path), str(provenance.get("weights_sha256"))),
+        provenance,
+        hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _choose_confidence(
+    cfg: CfgNode, content: Any, path: str, weights_sha256: str
+) -> ConfidenceModel | None:
+    """Return the confidence model that the config names, else the bundle's own."""
+    if cfg.TEST.CONFIDENCE:
+        path, confidence = cfg.TEST.CONFIDENCE, read_confidence(cfg.TEST.CONFIDENCE)
+    elif content is None:
+        return None
+    else:
+        confidence = confidence_from_dict(content, path)
+    confidence.check_weights(weights_sha256, path)
+    return confidence
+
+
+def _stored_type(value: torch.Tensor) -> torch.dtype:
+    if not value.is_floating_point():
+        return value.dtype
+    fits = value.dim() > 1 and bool((value.abs() <= torch.finfo(torch.float16).max).all())
+    return torch.float16 if fits else torch.float32
+
+
+def _check_header(header: Mapping[str, Any], cfg: CfgNode) -> None:
+    """Compare names, shapes and types with those of the network that the config describes."""
+    own = build_network(cfg, empty=True).state_dict()
+    expected = {name: (list(v.shape), v.is_floating_point()) for name, v in own.items()}
+    kinds = {"F16": True, "F32": True, "I64": False}
+    found = {name: (part["shape"], kinds.get(part["dtype"])) for name, part in header.items()}
+    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors are not those of its config, {wrong[0]} the first")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from detectron2.layers.mask_ops import _do_paste_mask  # the public one gives no soft masks
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
+from torch.nn.functional import grid_sample
 
 from lesion_d2.prediction.views import View
 
@@ -41,7 +41,9 @@ class Candidates:
 def detect(
     model: GeneralizedRCNN, images: Sequence[torch.Tensor], views: Sequence[View]
 ) -> list[list[Candidates]]:
-    """Run a model on views of images; views of one size go through it together.
+    """Run a model on views of images; what has one size goes through it together.
+
+    Images of different sizes do not: padding to a common size would change what is found.
 
     Args:
         model: in evaluation mode.
@@ -53,17 +55,15 @@ def detect(
         CPU.
     """
     found: dict[tuple[int, View], Candidates] = {}
-    for _, group in itertools.groupby(sorted(views, key=_size), key=_size):
-        pairs = list(itertools.product(range(len(images)), group))
-        batch = [{"image": view.apply(images[index])} for index, view in pairs]
-        instances = model.inference(batch, do_postprocess=False)
-        for (index, view), item in zip(pairs, instances, strict=True):
+    groups: dict[torch.Size, list[tuple[int, View, torch.Tensor]]] = {}
+    for index, view in itertools.product(range(len(images)), views):
+        seen = view.apply(images[index])
+        groups.setdefault(seen.shape, []).append((index, view, seen))
+    for group in groups.values():
+        instances = model.inference([{"image": seen} for *_, seen in group], do_postprocess=False)
+        for (index, view, _), item in zip(group, instances, strict=True):
             found[index, view] = _candidates(item.to("cpu"), images[index], view)
     return [[found[index, view] for view in views] for index in range(len(images))]
-
-
-def _size(view: View) -> tuple[float, bool]:
-    return view.scale, view.turned((0, 1)) == (0, 1)
 
 
 def _candidates(instances: Instances, image: torch.Tensor, view: View) -> Candidates:
@@ -74,22 +74,33 @@ def _candidates(instances: Instances, image: torch.Tensor, view: View) -> Candid
 
 
 def _paste(instances: Instances, size: tuple[int, int]) -> torch.Tensor:
-    """Return soft masks of shape (N, *size); boxes are scaled from the size the model saw."""
+    """Return soft masks of shape (N, *size); boxes are scaled from the size the model saw.
+
+    As ``detectron2.layers.paste_masks_in_image``, which gives masks in bits or bytes only.
+    """
     height, width = size
-    if not len(instances):
-        return torch.zeros(0, height, width)
     boxes = Boxes(instances.pred_boxes.tensor.float())
     boxes.scale(width / instances.image_size[1], height / instances.image_size[0])
-    # Boxes of no area paste as nothing at all.
-    corners = boxes.tensor
-    corners[:, 2:] = torch.maximum(corners[:, 2:], corners[:, :2] + 1e-3)
     pasted = torch.zeros(len(instances), height, width)
-    for number, mask in enumerate(instances.pred_masks.float()):
+    found = zip(instances.pred_masks.float(), boxes.tensor, strict=True)
+    for number, (mask, box) in enumerate(found):
         # Only the part that the box covers is computed.
-        box, part = corners[number : number + 1], mask[None]
-        (pasted_part,), region = _do_paste_mask(part, box, height, width, skip_empty=True)
-        pasted[number][region] = pasted_part
+        x0, y0 = (box[:2].floor().long() - 1).clamp(min=0).tolist()
+        x1, y1 = (box[2:].ceil().long() + 1).tolist()
+        y, x = torch.meshgrid(
+            _places(y0, min(y1, height), box[1], box[3]),
+            _places(x0, min(x1, width), box[0], box[2]),
+            indexing="ij",
+        )
+        grid = torch.stack([x, y], dim=-1)[None]
+        pasted[number, y0:y1, x0:x1] = grid_sample(mask[None], grid, align_corners=False)[0, 0]
     return pasted
+
+
+def _places(start: int, end: int, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Return where pixels' centres lie in a box, from -1 at its one side to 1 at the other."""
+    extent = (high - low).clamp(min=1e-3)  # a box of no extent holds no centre
+    return (torch.arange(start, end) + 0.5 - low) / extent * 2 - 1
 
 
 def iou_matrix(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """An estimate of the IoU that a submitted mask will reach, from what the prediction looks like."""
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.lesion import Lesion
 
+logger = logging.getLogger(__name__)
+
+LARGEST = 1e6  # a weight or intercept of an estimate between 0 and 1 is never near
 FEATURES = ("score", "sharpness", "agreement", "area_share", "border_share", "candidates")
 
 
@@ -43,6 +47,18 @@ class ConfidenceModel:
         estimated = np.clip(features @ np.array(self.weights) + self.intercept, 0, 1)
         return np.where(features[:, FEATURES.index("area_share")] == 0, 0, estimated)
 
+    def check_weights(self, sha256: str, origin: str) -> None:
+        """Warn if it was fitted on a model of other weights; ``origin`` names its file."""
+        fitted = self.fitted_on.get("weights_sha256", sha256)
+        if fitted != sha256:
+            logger.warning(
+                "%s: was fitted on weights %.12s, but these are %.12s: estimates of the IoU may be "
+                "wrong; fit it again with tools/tune.py",
+                origin,
+                fitted,
+                sha256,
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for :func:`confidence_from_dict`."""
         return {"features": list(FEATURES), **asdict(self)}
@@ -63,15 +79,19 @@ def confidence_from_dict(content: Any, origin: str) -> ConfidenceModel:
     try:
         if tuple(content["features"]) != FEATURES or len(content["weights"]) != len(FEATURES):
             raise ValueError(f"its features are not {', '.join(FEATURES)}")
-        weights = [float(weight) for weight in content["weights"]]
-        model = ConfidenceModel(weights, float(content["intercept"]), dict(content["fitted_on"]))
-        if not np.isfinite([*weights, model.intercept]).all():
-            raise ValueError("a weight is not finite")
+        *weights, intercept = map(_bounded, [*content["weights"], content["intercept"]])
+        model = ConfidenceModel(weights, intercept, dict(content["fitted_on"]))
     except (KeyError, TypeError, ValueError) as error:
         raise LesionError(
             f"{origin}: is not a confidence model ({error}); fit one with tools/tune.py"
         ) from error
     return model
+
+
+def _bounded(number: Any) -> float:
+    if type(number) not in (int, float) or not abs(number) <= LARGEST:  # NaN is not, either
+        raise ValueError(f"{number!r:.20} is not a number between -{LARGEST:g} and {LARGEST:g}")
+    return float(number)
 
 
 def read_confidence(path: str | Path) -> ConfidenceModel:
@@ -82,7 +102,7 @@ def read_confidence(path: str | Path) -> ConfidenceModel:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise LesionError(
             f"{path}: cannot be read ({error}); fit a confidence model with tools/tune.py"
         ) from error

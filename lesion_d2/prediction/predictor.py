@@ -1,8 +1,7 @@
 """Arrays in, lesions out: the way to use a trained model from Python."""
 
-import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,20 @@ class LesionPredictor:
     Args:
         cfg: the config the model was trained with.
         segmenter: holds the trained model.
+        provenance: where the model comes from; see :mod:`lesion_d2.commands.export`.
 
     Example:
-        >>> predictor = LesionPredictor.from_bundle("lesion.pth")
+        >>> predictor = LesionPredictor.from_bundle("lesion.safetensors")
         >>> (lesion,) = predictor([image], channels="RGB")
         >>> lesion.mask.shape == image.shape[:2]
         True
     """
 
-    def __init__(self, cfg: CfgNode, segmenter: Segmenter) -> None:
+    def __init__(
+        self, cfg: CfgNode, segmenter: Segmenter, provenance: Mapping[str, Any] | None = None
+    ) -> None:
         self.cfg = cfg
+        self.provenance = dict(provenance or {})
         self._segmenter = segmenter.eval()
         self._resize = T.AugmentationList(build_resizing(cfg, False))
 
@@ -64,16 +67,16 @@ class LesionPredictor:
         """Build from the one file that ``tools/export.py`` wrote.
 
         Args:
-            path: the bundle; it holds no code and none is run when it is read.
+            path: the bundle; it can hold no code.
             opts: alternating config keys and values, such as ``["TEST.VIEWS", ("identity",)]``.
 
         Raises:
             LesionError: if the file is missing or not a bundle.
         """
-        cfg, model, confidence = read_bundle(path, opts)
-        segmenter = Segmenter(cfg, model, confidence)
-        prepare_for_inference(model, cfg.TEST.PRECISION)
-        return cls(cfg, segmenter)
+        bundle = read_bundle(path, opts)
+        segmenter = Segmenter(bundle.cfg, bundle.model, bundle.confidence, bundle.sha256)
+        prepare_for_inference(bundle.model, bundle.cfg.TEST.PRECISION)
+        return cls(bundle.cfg, segmenter, bundle.provenance)
 
     @property
     def enough(self) -> int:
@@ -82,24 +85,23 @@ class LesionPredictor:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the masks depend on, as plain values: a hash of the weights, and the settings."""
-        digest = hashlib.sha256()
-        for name, value in self._segmenter.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy())
-        return {"model_sha256": digest.hexdigest(), **prediction_settings(self.cfg)}
+        """What the masks depend on, as plain values: the weights file's hash, and the settings."""
+        return {"weights_sha256": self._segmenter.weights_sha256, **prediction_settings(self.cfg)}
 
     def __call__(
         self,
-        images: Sequence[npt.NDArray[np.uint8]],
+        images: npt.NDArray[np.uint8] | Iterable[npt.NDArray[np.uint8]],
         *,
         channels: str,
-        sizes: Sequence[tuple[int, int]] | None = None,
+        sizes: Iterable[tuple[int, int]] | None = None,
     ) -> list[Lesion]:
         """Segment a batch.
 
+        An image gives the same lesion in any batch, up to rounding.
+
         Args:
-            images: each uint8 of shape (H, W, 3), of any size, upright.
+            images: each uint8 of shape (H, W, 3), of any size, upright; one array is a batch of
+                one.
             channels: their order, ``"BGR"`` (OpenCV) or ``"RGB"`` (Pillow, matplotlib).
             sizes: (height, width) of each mask; by default its image's.
 
@@ -107,28 +109,36 @@ class LesionPredictor:
             the lesion of each image, its mask, box and contour at that size.
 
         Raises:
-            LesionError: if an image is not such an array.
+            LesionError: if an image is not such an array, or the sizes do not fit.
         """
         if channels not in ("BGR", "RGB"):
             raise LesionError(f"channels: {channels!r}; give 'BGR' or 'RGB'")
-        if not images:
-            return []
-        prepared = [self._prepare(image, channels) for image in images]
+        if isinstance(images, np.ndarray) and images.ndim < 4:
+            images = [images]
+        batch = _listed(images, "images")
+        prepared = [self._prepare(image, channels) for image in batch]
+        wanted = [image.shape[:2] for image in batch] if sizes is None else _listed(sizes, "sizes")
+        if len(wanted) != len(batch) or not all(map(_is_size, wanted)):
+            raise LesionError(
+                f"sizes: {wanted!r:.100}; give (height, width), of 1 pixel and more, for each of "
+                f"the {len(batch)} images"
+            )
         with torch.inference_mode():
             found = self._segmenter.candidates(prepared)
         return [
-            self._segmenter.lesion(candidates, size)
-            for candidates, size in zip(found, sizes or _sizes(images), strict=True)
+            self._segmenter.lesion(candidates, (int(height), int(width)))
+            for candidates, (height, width) in zip(found, wanted, strict=True)
         ]
 
     def _prepare(self, image: npt.NDArray[np.uint8], channels: str) -> torch.Tensor:
-        if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        shape, dtype = getattr(image, "shape", "?"), getattr(image, "dtype", "?")
+        if not isinstance(image, np.ndarray) or dtype != np.uint8 or shape[2:] != (3,):
             raise LesionError(
-                f"image: {type(image).__name__} of shape {getattr(image, 'shape', '?')} and type "
-                f"{getattr(image, 'dtype', '?')}; give a uint8 array of shape (H, W, 3)"
+                f"image: {type(image).__name__} of shape {shape} and type {dtype}; give a uint8 "
+                "array of shape (H, W, 3)"
             )
         if not image.size:
-            raise LesionError(f"image: shape {image.shape} has no pixel")
+            raise LesionError(f"image: shape {shape} has no pixel")
         if channels != self.cfg.INPUT.FORMAT:
             image = image[:, :, ::-1]
         aug_input = T.AugInput(np.ascontiguousarray(image))
@@ -136,5 +146,15 @@ class LesionPredictor:
         return torch.from_numpy(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
 
 
-def _sizes(images: Sequence[npt.NDArray[np.uint8]]) -> list[tuple[int, int]]:
-    return [(image.shape[0], image.shape[1]) for image in images]
+def _listed(items: Any, name: str) -> list[Any]:
+    try:
+        return list(items)
+    except TypeError as error:
+        raise LesionError(f"{name}: {type(items).__name__}; give a list") from error
+
+
+def _is_size(size: Any) -> bool:
+    try:
+        return [int(side) == side >= 1 for side in size] == [True, True]
+    except (TypeError, ValueError):
+        return False

@@ -49,19 +49,24 @@ class Segmenter(nn.Module):
         cfg: the experiment's config.
         model: Mask R-CNN; it is evaluated in the mode it is in, so call ``eval()`` on this.
         confidence: estimates the IoU of each lesion.
+        weights_sha256: of the file that the model's weights are from.
 
     Raises:
         LesionError: if one of the keys does not fit.
     """
 
     def __init__(
-        self, cfg: CfgNode, model: GeneralizedRCNN, confidence: ConfidenceModel | None = None
+        self,
+        cfg: CfgNode,
+        model: GeneralizedRCNN,
+        confidence: ConfidenceModel | None = None,
+        weights_sha256: str = "",
     ) -> None:
         super().__init__()
         if cfg.TEST.INSTANCE_CHOICE not in INSTANCE_CHOICES:
             raise LesionError(
                 f"TEST.INSTANCE_CHOICE: {cfg.TEST.INSTANCE_CHOICE!r} is unknown; give one of "
-                + ", ".join(name for name, _ in INSTANCE_CHOICES)
+                + ", ".join(INSTANCE_CHOICES)
             )
         if cfg.TEST.PRECISION not in PRECISIONS:
             raise LesionError(
@@ -73,8 +78,9 @@ class Segmenter(nn.Module):
         self.model = model
         self._precision = cfg.TEST.PRECISION
         self.confidence = confidence
+        self.weights_sha256 = weights_sha256
         self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
-        self._choose = INSTANCE_CHOICES.get(cfg.TEST.INSTANCE_CHOICE)
+        self._choose = INSTANCE_CHOICES[cfg.TEST.INSTANCE_CHOICE]
         self._postprocess = Postprocessing(cfg.TEST.POSTPROCESSING)
 
     def candidates(self, images: Sequence[torch.Tensor]) -> list[Candidates]:
@@ -135,9 +141,12 @@ def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
         LesionError: if a file is missing or does not fit, or a setting is wrong.
     """
     model = build_network(cfg)
-    load_trained(model, cfg.MODEL.WEIGHTS)
-    confidence = read_confidence(cfg.TEST.CONFIDENCE) if cfg.TEST.CONFIDENCE else None
-    segmenter = Segmenter(cfg, model, confidence)
+    sha256 = load_trained(model, cfg.MODEL.WEIGHTS)
+    confidence = None
+    if cfg.TEST.CONFIDENCE:
+        confidence = read_confidence(cfg.TEST.CONFIDENCE)
+        confidence.check_weights(sha256, cfg.TEST.CONFIDENCE)
+    segmenter = Segmenter(cfg, model, confidence, sha256)
     if prepare:
         prepare_for_inference(model, cfg.TEST.PRECISION)
     return segmenter

@@ -1,0 +1,68 @@
+"""Putting a trained model into one file, with what it was made from."""
+
+import importlib.metadata
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+import lesion_d2
+import lesion_d2.data.datasets
+from lesion_d2.files import read_json
+from lesion_d2.prediction.bundle import write_bundle
+from lesion_d2.prediction.segmenter import load_segmenter
+from lesion_d2.results.evaluation import REMEDY
+
+
+def export(cfg: CfgNode, path: Path) -> None:
+    """Write the model of ``cfg.MODEL.WEIGHTS`` and where it comes from.
+
+    The provenance has ``weights`` and ``weights_sha256`` of the checkpoint; ``seed``; ``data``, of
+    each data set for training and validation the fingerprints of its images and its split;
+    ``metrics``, of each evaluation of these weights below ``cfg.OUTPUT_DIR/eval``, means with their
+    95 % intervals; ``commit`` of the project where it runs from its repository; ``versions``.
+
+    Raises:
+        LesionError: if the weights do not fit, or a file cannot be read.
+    """
+    segmenter = load_segmenter(cfg, prepare=False)
+    sha256 = segmenter.weights_sha256
+    provenance = {
+        "weights": Path(cfg.MODEL.WEIGHTS).name,
+        "weights_sha256": sha256,
+        "seed": cfg.SEED,
+        "data": {name: _data(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL)},
+        "metrics": _metrics(Path(cfg.OUTPUT_DIR), sha256),
+        "commit": _commit(),
+        "versions": {name: importlib.metadata.version(name) for name in ("lesion_d2", "torch")},
+    }
+    write_bundle(path, cfg, segmenter.model, segmenter.confidence, provenance)
+
+
+def _data(name: str) -> dict[str, Any]:
+    manifest = Path(MetadataCatalog.get(name).image_root) / "split.json"
+    content = read_json(manifest, "") if manifest.is_file() else {}
+    return {key: content[key] for key in content if key.endswith("fingerprint")}
+
+
+def _metrics(run: Path, sha256: str) -> list[dict[str, Any]]:
+    found = [read_json(path, REMEDY) for path in sorted(run.glob("eval/*/metrics.json"))]
+    about = ("dataset", "split_fingerprint", "num_images", "resolution", "confidence")
+    return [
+        {key: metrics[key] for key in metrics if key in about or key.startswith("mean_")}
+        for metrics in found
+        if metrics.get("weights_sha256") == sha256
+    ]
+
+
+def _commit() -> str | None:
+    root = Path(lesion_d2.__file__).parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
+    if not (root / ".git").exists():
+        return None
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
