@@ -54,7 +54,6 @@ setup(
             "pydicom>=3",
             "pytest",
             "ruff",
-            "scikit-image",
             "segmentation-models-pytorch>=0.5",
         ],
     },

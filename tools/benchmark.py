@@ -27,10 +27,10 @@ examples:
   tools/benchmark.py evaluate --repeats 3 MODEL.DEVICE cpu
 """
 SUMMARIES = {
-    "convert": "conversion against recipes with OpenCV and scikit-image, and its growth",
+    "convert": "conversion against a recipe with OpenCV, and its growth",
     "load": "training samples against DatasetMapper, and the wait for data",
-    "train": "training steps against DefaultTrainer and torchvision's model",
-    "predict": "prediction against DefaultPredictor and torchvision's model",
+    "train": "training steps against DefaultTrainer",
+    "predict": "prediction against DefaultPredictor",
     "evaluate": "evaluation against COCOEvaluator",
 }
 ARCHIVE = "folder that holds the archives' two folders, as tools/make_synthetic.py writes it"
@@ -51,23 +51,21 @@ def main() -> None:
     command, output = arguments.pop("command"), arguments.pop("output")
 
     from lesion_d2.benchmark.machine import describe_device, describe_machine, use_threads
-    from lesion_d2.benchmark.options import Common
-    from lesion_d2.benchmark.report import Report
+    from lesion_d2.benchmark.options import Options
+    from lesion_d2.benchmark.results import Results
     from lesion_d2.parallel import available_cpus
 
     if arguments["threads"] is None:
         arguments["threads"] = available_cpus()
-    options = {key: arguments.pop(key) for key in list(arguments) if key in Common.NAMES}
     with TemporaryDirectory(prefix="lesion_d2_benchmark_") as folder:
-        common = Common(Path(folder), **options)
-        machine = describe_machine(common.threads)
+        options = Options(Path(folder), **arguments)
+        machine = describe_machine(options.threads)
         benchmark = importlib.import_module(f"lesion_d2.benchmark.{command}")
-        use_threads(common.threads)  # torch is imported by now, where it is needed
-        device, sections = benchmark.run(common, **arguments)
-    machine |= describe_device(device)
-    report = Report(command, machine, {**options, **arguments}, sections)
-    print(report)
-    print(f"written: {report.write(output or Path('output', 'benchmark', f'{command}.json'))}")
+        use_threads(options.threads)  # torch is imported by now, where it is needed
+        device, sections = benchmark.run(options)
+    results = Results(command, machine | describe_device(device), arguments, sections)
+    print(results)
+    print(f"written: {results.write(output or Path('output', 'benchmark', f'{command}.json'))}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -121,17 +119,6 @@ def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help="numbers of images of 192x256 (default: 100 1000 10000; none leaves it out)",
         )
-        add(
-            "--grouped-growth",
-            action="store_true",
-            help="search for near-duplicates there, too, among as many different pictures",
-        )
-        add(
-            "--no-scikit-image",
-            dest="scikit_image",
-            action="store_false",
-            help="leave that recipe out, which takes more than ten times as long as the others",
-        )
         return
     if command == "load":
         add("--batches", type=int, default=8, metavar="N", help="loaded a round (default: 8)")
@@ -142,14 +129,6 @@ def add_arguments(command: str, parser: argparse.ArgumentParser) -> None:
             type=Path,
             metavar="FILE",
             help="checkpoint of the config (default: random weights)",
-        )
-    if command == "train":
-        add(
-            "--matrix-side",
-            type=int,
-            default=2048,
-            metavar="N",
-            help="of the matrices that give the machine's rate (default: 2048)",
         )
     add_config_arguments(parser)
     parser.set_defaults(config_file=CONFIG)

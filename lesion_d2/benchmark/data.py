@@ -6,64 +6,61 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog
 
-from lesion_d2.benchmark.options import Common
+from lesion_d2.benchmark.options import Options
 from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.convert.pairs import Pair, find_pairs
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.errors import LesionError
-from lesion_d2.parallel import available_cpus
 from lesion_d2.synthetic import write_archive
 from lesion_d2.synthetic.archive import IMAGES, MASKS
 
 Archive = tuple[Path, Path]  # folder of images, folder of masks
 
 
-def open_archive(common: Common, *, repeat: bool = False) -> Archive:
+def open_archive(options: Options, *, repeat: bool = False) -> Archive:
     """Return folders with as many originals and masks as asked for.
 
     Args:
-        common: options of all benchmarks; its data set is an archive.
+        options: its data set is an archive.
         repeat: let the pairs come again under other ids when there are not enough.
 
     Raises:
-        LesionError: if ``common.dataset`` is not an archive or has fewer pairs.
+        LesionError: if ``options.dataset`` is not an archive or has fewer pairs.
     """
-    root = common.folder / "archive"
-    if not common.dataset:
-        return draw_archive(root, common.images, common.sizes)
-    return link_pairs(given_pairs(common.dataset), root, common.images, repeat=repeat)
+    root = options.folder / "archive"
+    if not options.dataset:
+        return draw_archive(root, options.images, options.sizes)
+    return link_pairs(given_pairs(options.dataset), root, options.images, repeat=repeat)
 
 
 def draw_archive(root: Path, count: int, sizes: Sequence[tuple[int, int]]) -> Archive:
     """Draw ``count`` pictures."""
-    write_archive(root, count, sizes=sizes, workers=available_cpus())
+    write_archive(root, count, sizes=sizes)
     return root / IMAGES, root / MASKS
 
 
 def link_pairs(pairs: list[Pair], root: Path, count: int, *, repeat: bool = False) -> Archive:
-    """Return folders of links to the first ``count`` pairs.
+    """Return folders in ``root`` of links to the first ``count`` pairs.
 
-    Args:
-        pairs: of an archive.
-        root: folder to create them in.
-        count: how many.
-        repeat: let the pairs come again under other ids when there are not enough.
+    With ``repeat`` they come again under other ids when there are not enough.
 
     Raises:
         LesionError: if there are not enough.
     """
     if count > len(pairs) and not repeat:
         raise LesionError(f"--images: {count} asked for, but the data set has {len(pairs)} only")
-    folders = root / IMAGES, root / MASKS
-    for folder in folders:
+    archive = root / IMAGES, root / MASKS
+    for folder in archive:
         folder.mkdir(parents=True)
     for number in range(count):
         pair = pairs[number % len(pairs)]
         name = f"ISIC_{number:07d}" if repeat else pair.isic_id
-        image, mask = pair.image.path.resolve(), pair.mask.path.resolve()
-        (folders[0] / f"{name}{image.suffix}").symlink_to(image)
-        (folders[1] / f"{name}_segmentation{mask.suffix}").symlink_to(mask)
-    return folders
+        for folder, file, end in zip(
+            archive, (pair.image, pair.mask), ("", "_segmentation"), strict=True
+        ):
+            link = folder / f"{name}{end}{file.path.suffix}"
+            link.symlink_to(file.path.resolve())
+    return archive
 
 
 def pairs_of(archive: Archive) -> list[Pair]:
@@ -89,44 +86,42 @@ def given_pairs(root: Path) -> list[Pair]:
     return pairs
 
 
-def converted(common: Common, split: str) -> Path:
+def convert_archive(archive: Archive, root: Path, split: str, **options: Any) -> None:
+    """Convert an archive to ``root``, all of it to one split, without a search for twins."""
+    test_fraction = float(split == "test")
+    options |= {"test_fraction": test_fraction, "val_fraction": 0, "group": False}
+    convert(ConvertOptions({"all": archive}, root, **options))
+
+
+def converted(options: Options, split: str) -> Path:
     """Return a converted data set: the given one, or drawn pictures, all of them in ``split``.
 
     Raises:
-        LesionError: if ``common.dataset`` is not a converted data set.
+        LesionError: if ``options.dataset`` is not a converted data set.
     """
-    if common.dataset:
-        if not (common.dataset / f"{split}.json").is_file():
+    if options.dataset:
+        if not (options.dataset / f"{split}.json").is_file():
             raise LesionError(
-                f"--dataset: {common.dataset}: holds no {split}.json; give a folder that "
+                f"--dataset: {options.dataset}: holds no {split}.json; give a folder that "
                 "tools/convert_isic.py wrote"
             )
-        return common.dataset
-    archive = draw_archive(common.folder / "archive", common.images, common.sizes)
-    root = common.folder / "converted"
-    convert(
-        ConvertOptions(
-            {"all": archive},
-            root,
-            test_fraction=float(split == "test"),
-            val_fraction=0,
-            resize="none",
-            group=False,
-        )
-    )
+        return options.dataset
+    archive = draw_archive(options.folder / "archive", options.images, options.sizes)
+    root = options.folder / "converted"
+    convert_archive(archive, root, split, resize="none")
     return root
 
 
-def test_records(common: Common) -> list[dict[str, Any]]:
+def test_records(options: Options) -> list[dict[str, Any]]:
     """Return the dataset dicts of the first test images.
 
     Raises:
         LesionError: if there are fewer than asked for.
     """
-    register_dataset("benchmark", converted(common, "test"))
+    register_dataset("benchmark", converted(options, "test"))
     records = DatasetCatalog.get("benchmark_test")
-    if len(records) < common.images:
+    if len(records) < options.images:
         raise LesionError(
-            f"--images: {common.images} asked for, but the test split has {len(records)} only"
+            f"--images: {options.images} asked for, but the test split has {len(records)} only"
         )
-    return records[: common.images]
+    return records[: options.images]

@@ -14,8 +14,8 @@ from detectron2.evaluation import COCOEvaluator
 
 from lesion_d2.benchmark.machine import to_the_end
 from lesion_d2.benchmark.models import prepare_test
-from lesion_d2.benchmark.options import Common
-from lesion_d2.benchmark.report import Section
+from lesion_d2.benchmark.options import Options
+from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections, with_boxes
 from lesion_d2.benchmark.timing import Contender, alternate, ratio
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
@@ -28,36 +28,21 @@ SCORES_ONLY = "LesionEvaluator, no files"
 Items = Sequence[dict[str, Any]]
 
 
-def run(
-    common: Common, config_file: str, opts: list[str], weights: Path | None
-) -> tuple[str, list[Section]]:
-    """Measure.
-
-    Args:
-        common: options of all benchmarks; its data set is a converted one.
-        config_file: experiment.
-        opts: overrides of it.
-        weights: a checkpoint of it; None leaves weights random.
-
-    Returns:
-        the device, and the results.
-    """
-    cfg, _, inputs = prepare_test(common, config_file, opts, weights)
-    kind = "given" if weights else "random"
-    sections = [
-        _section(common, cfg, inputs, f"config of lesion_d2, {kind} weights"),
-        _section(
-            common, stock_detections(cfg), inputs, f"zoo's number of instances, {kind} weights"
-        ),
+def run(options: Options) -> tuple[str, list[Section]]:
+    """Measure; return the device, and the results."""
+    cfg, _, inputs = prepare_test(options)
+    configs = {"config of lesion_d2": cfg, "zoo's number of instances": stock_detections(cfg)}
+    return cfg.MODEL.DEVICE, [
+        _section(options, config, inputs, f"{words}, {options.weights_words}")
+        for words, config in configs.items()
     ]
-    return cfg.MODEL.DEVICE, sections
 
 
-def _section(common: Common, cfg: CfgNode, inputs: Items, title: str) -> Section:
+def _section(options: Options, cfg: CfgNode, inputs: Items, title: str) -> Section:
     segmenter = load_segmenter(cfg).eval()
     outputs = infer(segmenter, inputs)
     boxed = with_boxes(outputs)
-    folder = common.folder / "evaluation"
+    folder = options.folder / "evaluation"
     remove = partial(shutil.rmtree, folder, ignore_errors=True)
     threshold = cfg.TEST.SCORE_THRESH
     coco = partial(evaluate_coco, inputs, boxed, "benchmark_test", folder)
@@ -67,7 +52,7 @@ def _section(common: Common, cfg: CfgNode, inputs: Items, title: str) -> Section
         Contender(COCO, coco, remove),
         Contender(INFERENCE, to_the_end(partial(infer, segmenter, inputs), cfg.MODEL.DEVICE)),
     ]
-    seconds = alternate(contenders, common.repeats, "evaluating")
+    seconds = alternate(contenders, options.repeats, "evaluating")
     shares = {name: ratio(seconds[name], seconds[INFERENCE]) for name in (OURS, SCORES_ONLY, COCO)}
     instances = sum(len(output["instances"]) for output in outputs)
     title = f"evaluation of {len(inputs)} images with {instances} instances, {title}"

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from lesion_d2.benchmark.data import open_archive
+from lesion_d2.benchmark.data import convert_archive, open_archive
 from lesion_d2.benchmark.models import benchmark_config, fill
-from lesion_d2.benchmark.options import Common, check_count
-from lesion_d2.benchmark.report import Section
+from lesion_d2.benchmark.options import Options
+from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config, stock_loader
 from lesion_d2.benchmark.steps import Batch, OurTrainer, TrainerSteps
 from lesion_d2.benchmark.timing import Contender, alternate, ratio
-from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.config.schedule import stages_from_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
@@ -41,35 +40,21 @@ class Waiting:
             yield batch
 
 
-def run(
-    common: Common, config_file: str, opts: list[str], batches: int, steps: int
-) -> tuple[str, list[Section]]:
-    """Measure.
-
-    Args:
-        common: options of all benchmarks; its data set is an archive.
-        config_file: experiment that samples are made for.
-        opts: overrides of it.
-        batches: of a round of loading.
-        steps: of a round of training.
-
-    Returns:
-        the device, and the results.
-    """
-    check_count("--batches", batches)
-    check_count("--steps", steps)
-    cfg = benchmark_config(common, config_file, opts)
-    archive = open_archive(common)
-    root = common.folder / "converted"
-    workers = available_cpus()
-    convert(ConvertOptions({"all": archive}, root, 0, 0.0, 0.0, group=False, workers=workers))
+def run(options: Options) -> tuple[str, list[Section]]:
+    """Measure; return the device, and the results."""
+    cfg = benchmark_config(options)
+    archive = open_archive(options)
+    root = options.folder / "converted"
+    convert_archive(archive, root, "train", resize="original", workers=available_cpus())
     register_dataset("benchmark", root)
     cfg.DATASETS.TRAIN = ("benchmark_train",)
-    recipes = {name: common.folder / name for name in ("resized", "originals")}
+    recipes = {name: options.folder / name for name in ("resized", "originals")}
     for name, folder in recipes.items():
         convert_with_opencv(*archive, folder, resize=name == "resized")
-    sections = [_loading(common, cfg, recipes, batches), _training(common, cfg, recipes, steps)]
-    return cfg.MODEL.DEVICE, sections
+    return cfg.MODEL.DEVICE, [
+        _loading(options, cfg, recipes),
+        _training(options, cfg, recipes),
+    ]
 
 
 def _loaders(cfg: CfgNode, recipes: dict[str, Path], workers: int) -> dict[str, Iterable[Batch]]:
@@ -86,15 +71,15 @@ def _loaders(cfg: CfgNode, recipes: dict[str, Path], workers: int) -> dict[str, 
     }
 
 
-def _loading(common: Common, cfg: CfgNode, recipes: dict[str, Path], batches: int) -> Section:
+def _loading(options: Options, cfg: CfgNode, recipes: dict[str, Path]) -> Section:
     # In this process: workers would go on reading ahead while another contender's turn is timed.
     contenders = [
-        Contender(name, partial(_take, iter(loader), batches))
+        Contender(name, partial(_take, iter(loader), options.batches))
         for name, loader in _loaders(cfg, recipes, 0).items()
     ]
-    seconds = alternate(contenders, common.repeats, "loading")
-    count = batches * cfg.SOLVER.IMS_PER_BATCH
-    title = f"loading of training samples from {common.images} images, one process"
+    seconds = alternate(contenders, options.repeats, "loading")
+    count = options.batches * cfg.SOLVER.IMS_PER_BATCH
+    title = f"loading of training samples from {options.images} images, one process"
     return Section(title, "sample", count, seconds, (RESIZED, ORIGINALS))
 
 
@@ -103,7 +88,7 @@ def _take(iterator: Iterator[Batch], batches: int) -> None:
         pass
 
 
-def _training(common: Common, cfg: CfgNode, recipes: dict[str, Path], steps: int) -> Section:
+def _training(options: Options, cfg: CfgNode, recipes: dict[str, Path]) -> Section:
     trainer = OurTrainer(cfg)
     fill(trainer.model, None, next(iter(_loaders(cfg, recipes, 0)["lesion_d2"])))
     stages = stages_from_config(cfg)
@@ -116,7 +101,7 @@ def _training(common: Common, cfg: CfgNode, recipes: dict[str, Path], steps: int
         loader.seconds = 0.0
 
     def train(name: str, loader: Waiting) -> None:
-        for _ in range(steps):
+        for _ in range(options.steps):
             training()
         waited.setdefault(name, []).append(loader.seconds)
 
@@ -124,7 +109,7 @@ def _training(common: Common, cfg: CfgNode, recipes: dict[str, Path], steps: int
     for name, loader in _loaders(cfg, recipes, cfg.DATALOADER.NUM_WORKERS).items():
         waiting = Waiting(loader)
         contenders.append(Contender(name, partial(train, name, waiting), partial(start, waiting)))
-    seconds = alternate(contenders, common.repeats, "training", warm_up=False)
+    seconds = alternate(contenders, options.repeats, "training", warm_up=False)
     training.feed([])
     shares = {name: ratio(waited[name], seconds[name]) for name in seconds}
     title = (
@@ -132,4 +117,4 @@ def _training(common: Common, cfg: CfgNode, recipes: dict[str, Path], steps: int
         f"{cfg.DATALOADER.NUM_WORKERS} loading processes"
     )
     columns = {"share of the step spent waiting": shares}
-    return Section(title, "step", steps, seconds, (RESIZED, ORIGINALS), columns=columns)
+    return Section(title, "step", options.steps, seconds, (RESIZED, ORIGINALS), columns=columns)

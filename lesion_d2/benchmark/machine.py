@@ -14,7 +14,7 @@ from lesion_d2.parallel import available_cpus
 
 _PACKAGES = (
     "torch", "torchvision", "detectron2", "sal-detectron2", "fvcore", "numpy",
-    "opencv-python-headless", "pillow", "pycocotools", "scikit-image",
+    "opencv-python-headless", "pillow", "pycocotools",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,54 +54,36 @@ def peak_memory(work: Callable[..., object], *args: object) -> Peak:
 
 def _measure(work: Callable[..., object], args: tuple[object, ...]) -> Peak:
     quiet_libraries()
-    start = _own("VmRSS")
-    workers: dict[int, float] = {}
+    start = _status("self").get("VmRSS", 0) / 1024
+    workers: dict[str, float] = {}
     done = threading.Event()
     watch = threading.Thread(target=_watch_workers, args=(workers, done), daemon=True)
     watch.start()
-    with open(os.devnull, "w") as nowhere:
-        saved, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), nowhere, nowhere
-        try:
-            work(*args)
-        finally:
-            sys.stdout, sys.stderr = saved
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        work(*args)
     done.set()
     watch.join()
     torch = sys.modules.get("torch")
     gpu = torch.cuda.max_memory_allocated() / _MIB if torch and torch.cuda.is_available() else 0.0
-    return Peak(start, _own("VmHWM") + sum(workers.values()), gpu)
+    # On Linux ru_maxrss starts with the memory of the parent; it is for systems without /proc.
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    own = _status("self").get("VmHWM", usage / (1024 if sys.platform == "darwin" else 1)) / 1024
+    return Peak(start, own + sum(workers.values()), gpu)
 
 
-def _watch_workers(peaks: dict[int, float], done: threading.Event) -> None:
+def _watch_workers(peaks: dict[str, float], done: threading.Event) -> None:
     """Keep the latest peak of each process started by this one, until told to end."""
     while not done.wait(_POLL_SECONDS):
-        for pid in _workers():
-            if peak := _status(pid, "VmHWM"):
-                peaks[pid] = peak
+        for path in Path("/proc").glob("[0-9]*"):
+            status = _status(path.name)
+            if status.get("PPid") == os.getpid() and "VmHWM" in status:
+                peaks[path.name] = status["VmHWM"] / 1024
 
 
-def _workers() -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
-            # The name, in brackets, can hold anything; state and parent come after it.
-            if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
-                found.append(int(path.parent.name))
-    return found
-
-
-def _own(field: str) -> float:
-    # Not ru_maxrss where it can be helped: on Linux it starts with the memory of the parent.
-    if value := _status(os.getpid(), field):
-        return value
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (_MIB if sys.platform == "darwin" else 1024)
-
-
-def _status(pid: int, field: str) -> float | None:
-    """Return a field of /proc/PID/status in MiB; None where there is no such thing."""
+def _status(pid: str) -> dict[str, float]:
+    """Return parent, peak and present size (KiB) of a process; nothing where there is no /proc."""
     with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) / 1024
-    return None
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        pairs = (line.split(":") for line in lines if line.startswith(("PPid", "VmHWM", "VmRSS")))
+        return {name: float(value.split()[0]) for name, value in pairs}
+    return {}

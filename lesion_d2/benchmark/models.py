@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from lesion_d2.benchmark.data import test_records
-from lesion_d2.benchmark.options import Common
+from lesion_d2.benchmark.options import Options
 from lesion_d2.config.load import load_config
 from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.errors import LesionError
@@ -22,22 +22,22 @@ from lesion_d2.modeling.weights import load_trained
 LEARNING_RATE = 1e-12
 
 
-def benchmark_config(
-    common: Common, config_file: str, opts: list[str], weights: Path | None = None
-) -> CfgNode:
+def benchmark_config(options: Options) -> CfgNode:
     """Return an experiment's config, without its data sets, weights and output folder.
 
     Raises:
-        LesionError: if it cannot be used, or there is no file ``weights``.
+        LesionError: if it cannot be used, or there is no file with the weights.
     """
-    if "MODEL.WEIGHTS" in opts:
+    if "MODEL.WEIGHTS" in options.opts:
         raise LesionError("MODEL.WEIGHTS: is not used here; give --weights FILE")
-    if weights and not weights.is_file():
-        raise LesionError(f"--weights: {weights}: no such file; give a checkpoint of the config")
-    cfg = load_config(config_file, opts)
+    if options.weights and not options.weights.is_file():
+        raise LesionError(
+            f"--weights: {options.weights}: no such file; give a checkpoint of the config"
+        )
+    cfg = load_config(options.config_file, list(options.opts))
     cfg.DATASETS.TRAIN = cfg.DATASETS.VAL = cfg.DATASETS.TEST = ()
     cfg.MODEL.WEIGHTS = ""
-    cfg.OUTPUT_DIR = str(common.folder / "run")
+    cfg.OUTPUT_DIR = str(options.folder / "run")
     cfg.SOLVER.BASE_LR = LEARNING_RATE
     return cfg
 
@@ -61,29 +61,23 @@ def fill(model: nn.Module, weights: Path | None, batch: Sequence[Mapping[str, An
 
 
 def prepare_test(
-    common: Common, config_file: str, opts: list[str], weights: Path | None
+    options: Options,
 ) -> tuple[CfgNode, list[dict[str, Any]], list[dict[str, Any]]]:
     """Return a config with weights, and the images to predict.
 
-    Args:
-        common: options of all benchmarks; its data set is a converted one.
-        config_file: experiment.
-        opts: overrides of it.
-        weights: a checkpoint of it; None writes one of random weights.
-
     Returns:
-        the config, with ``MODEL.WEIGHTS`` set; dataset dicts of the first test images; the same
-        mapped for inference.
+        the config, with ``MODEL.WEIGHTS`` set, to a file of random ones where none are given;
+        dataset dicts of the first test images; the same mapped for inference.
 
     Raises:
         LesionError: if the config cannot be used, or a file or image is missing.
     """
-    cfg = benchmark_config(common, config_file, opts, weights)
-    records = test_records(common)
+    cfg = benchmark_config(options)
+    records = test_records(options)
     mapper = LesionMapper(cfg, False)
     inputs = [mapper(record) for record in records]
-    if not weights:
-        weights = common.folder / "weights.pth"
+    weights = options.weights or options.folder / "weights.pth"
+    if not options.weights:
         torch.manual_seed(0)
         model = build_model(cfg)
         fill(model, None, inputs[:2])

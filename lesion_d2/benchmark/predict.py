@@ -1,8 +1,8 @@
-"""Prediction against Detectron2's predictor on the same weights, and torchvision's model."""
+"""Prediction against Detectron2's predictor on the same weights."""
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
@@ -12,77 +12,49 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
 from pycocotools import mask as mask_util
-from torchvision.models.detection import MaskRCNN
 
 from lesion_d2.benchmark.machine import to_the_end
 from lesion_d2.benchmark.models import prepare_test
-from lesion_d2.benchmark.options import Common
-from lesion_d2.benchmark.report import Section
+from lesion_d2.benchmark.options import Options
+from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections
-from lesion_d2.benchmark.rivals.torchvision_model import build_torchvision, copy_weights
 from lesion_d2.benchmark.timing import Contender, alternate
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.data.members import ground_truth_rle
-from lesion_d2.errors import LesionError
 from lesion_d2.images.inputs import ImageFile
 from lesion_d2.images.run_lengths import encode_mask
-from lesion_d2.modeling.weights import load_trained
 from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.prediction.segmenter import load_segmenter
 from lesion_d2.results.predictions import PredictionFolder
 
-OURS, TORCHVISION = "lesion_d2", "torchvision"
-STOCK, SAME_CONFIG = "DefaultPredictor", "DefaultPredictor, config of lesion_d2"
-_MASK_THRESHOLD = 0.5
+OURS = "lesion_d2"
+RIVALS = STOCK, SAME_CONFIG = "DefaultPredictor", "DefaultPredictor, config of lesion_d2"
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 
 
-def run(
-    common: Common, config_file: str, opts: list[str], weights: Path | None
-) -> tuple[str, list[Section]]:
-    """Measure.
-
-    Args:
-        common: options of all benchmarks; its data set is a converted one.
-        config_file: experiment.
-        opts: overrides of it.
-        weights: a checkpoint of it; None leaves weights random.
-
-    Returns:
-        the device, and the results.
-    """
-    cfg, records, batch = prepare_test(common, config_file, opts, weights)
-    models = Models(cfg)
-    kind = "given" if weights else "random"
-    sections = [_files(common, models, records, kind), _alone(common, models, batch, kind)]
-    return cfg.MODEL.DEVICE, sections
-
-
-class Models:
-    """The contenders, all with the weights of ``cfg.MODEL.WEIGHTS``."""
-
-    def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg
-        model = build_model(cfg)
-        load_trained(model, cfg.MODEL.WEIGHTS)
-        self.torchvision: MaskRCNN = build_torchvision(
-            cfg, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
-        ).eval()
-        if not copy_weights(model, self.torchvision):
-            raise LesionError(
-                "--config-file: its model is not R50-FPN of the usual widths, so torchvision's "
-                "cannot have its weights; give another config"
-            )
-        self.segmenter = load_segmenter(cfg)
-        self.ours = LesionPredictor(cfg, self.segmenter)
-        self.stock = DefaultPredictor(stock_detections(cfg))
-        self.same_config = DefaultPredictor(cfg)
+def run(options: Options) -> tuple[str, list[Section]]:
+    """Measure; return the device, and the results."""
+    cfg, records, batch = prepare_test(options)
+    segmenter = load_segmenter(cfg)
+    stock, same_config = DefaultPredictor(stock_detections(cfg)), DefaultPredictor(cfg)
+    files = {
+        OURS: partial(our_masks, LesionPredictor(cfg, segmenter)),
+        SAME_CONFIG: partial(write_masks, partial(top_instance, same_config)),
+        STOCK: partial(write_masks, partial(top_instance, stock)),
+    }
+    alone = {
+        OURS: partial(_detectron2, segmenter),
+        SAME_CONFIG: partial(_detectron2, same_config.model),
+        STOCK: partial(_detectron2, stock.model),
+    }
+    return cfg.MODEL.DEVICE, [
+        _files(options, files, records),
+        _alone(options, alone, batch, cfg.MODEL.DEVICE),
+    ]
 
 
 def top_instance(predictor: DefaultPredictor, image: Image) -> Mask:
@@ -93,41 +65,29 @@ def top_instance(predictor: DefaultPredictor, image: Image) -> Mask:
     return instances.pred_masks[instances.scores.argmax()].numpy()
 
 
-def top_torchvision(model: MaskRCNN, device: str, image: Image) -> Mask:
-    """Return the mask of the highest score; an empty one where there is no instance."""
-    with torch.inference_mode():
-        (found,) = model([torch.from_numpy(image.transpose(2, 0, 1)).to(device).float()])
-    if not len(found["scores"]):
-        return np.zeros(image.shape[:2], bool)
-    return (found["masks"][found["scores"].argmax(), 0] >= _MASK_THRESHOLD).cpu().numpy()
-
-
-def _files(common: Common, models: Models, records: list[dict[str, Any]], kind: str) -> Section:
+def _files(
+    options: Options,
+    work: Mapping[str, Callable[[list[Path], Path], None]],
+    records: list[dict[str, Any]],
+) -> Section:
     files = [Path(record["file_name"]) for record in records]
-    device = models.cfg.MODEL.DEVICE
-    folders = {name: common.folder / name for name in (OURS, SAME_CONFIG, STOCK, TORCHVISION)}
-    work: dict[str, Callable[[], object]] = {
-        OURS: partial(_our_files, models.ours, files, folders[OURS])
-    }
-    masks: dict[str, Callable[[Image], Mask]] = {
-        SAME_CONFIG: partial(top_instance, models.same_config),
-        STOCK: partial(top_instance, models.stock),
-        TORCHVISION: partial(top_torchvision, models.torchvision, device),
-    }
-    for name, function in masks.items():
-        work[name] = partial(write_masks, function, files, folders[name])
+    folders = {name: options.folder / name for name in work}
     contenders = [
-        Contender(name, run, partial(shutil.rmtree, folders[name], ignore_errors=True))
+        Contender(
+            name,
+            partial(run, files, folders[name]),
+            partial(shutil.rmtree, folders[name], ignore_errors=True),
+        )
         for name, run in work.items()
     ]
-    seconds = alternate(contenders, common.repeats, "predicting files")
+    seconds = alternate(contenders, options.repeats, "predicting files")
     columns = {"mean IoU": {name: mean_iou(folders[name], records) for name in work}}
-    title = f"from file to mask on disk, {len(files)} images, {kind} weights"
-    rivals = (STOCK, SAME_CONFIG, TORCHVISION)
-    return Section(title, "image", len(files), seconds, rivals, columns=columns)
+    title = f"from file to mask on disk, {len(files)} images, {options.weights_words}"
+    return Section(title, "image", len(files), seconds, RIVALS, columns=columns)
 
 
-def _our_files(predictor: LesionPredictor, files: list[Path], output: Path) -> None:
+def our_masks(predictor: LesionPredictor, files: list[Path], output: Path) -> None:
+    """Predict as tools/predict.py does, without a progress bar."""
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
         images = [ImageFile(file, file.stem) for file in files]
         predict_files(predictor, images, PredictionFolder(output), overlays=False)
@@ -154,30 +114,25 @@ def mean_iou(output: Path, records: Sequence[dict[str, Any]]) -> float:
     return float(np.mean(ious))
 
 
-def _alone(common: Common, models: Models, batch: list[dict[str, Any]], kind: str) -> Section:
-    device = models.cfg.MODEL.DEVICE
+def _alone(
+    options: Options,
+    work: Mapping[str, Callable[[list[dict[str, Any]]], None]],
+    batch: list[dict[str, Any]],
+    device: str,
+) -> Section:
     inputs = []
     for item in batch:
         height, width = item["image"].shape[-2:]
         inputs.append({"image": item["image"], "height": height, "width": width})
+    contenders = [
+        Contender(name, to_the_end(partial(run, inputs), device)) for name, run in work.items()
+    ]
+    seconds = alternate(contenders, options.repeats, "model alone")
+    title = f"model alone, from the resized image to masks of its size, {options.weights_words}"
+    return Section(title, "image", len(inputs), seconds, RIVALS)
 
-    def detectron2(model: torch.nn.Module) -> None:
-        with torch.inference_mode():
-            for item in inputs:
-                model([item])
 
-    def torchvision() -> None:
-        with torch.inference_mode():
-            for item in inputs:
-                models.torchvision([item["image"].to(device).float()])
-
-    work: dict[str, Callable[[], object]] = {
-        OURS: partial(detectron2, models.segmenter),
-        SAME_CONFIG: partial(detectron2, models.same_config.model),
-        STOCK: partial(detectron2, models.stock.model),
-        TORCHVISION: torchvision,
-    }
-    contenders = [Contender(name, to_the_end(run, device)) for name, run in work.items()]
-    seconds = alternate(contenders, common.repeats, "model alone")
-    title = f"model alone, from the resized image to masks of its size, {kind} weights"
-    return Section(title, "image", len(inputs), seconds, (STOCK, SAME_CONFIG, TORCHVISION))
+@torch.inference_mode()
+def _detectron2(model: torch.nn.Module, inputs: list[dict[str, Any]]) -> None:
+    for item in inputs:
+        model([item])

@@ -5,15 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.engine.hooks import IterationTimer, LRScheduler
 from detectron2.utils.events import EventStorage
-from torchvision.models.detection import MaskRCNN
 
-from lesion_d2.benchmark.models import LEARNING_RATE
-from lesion_d2.benchmark.rivals.torchvision_model import torchvision_images, torchvision_targets
 from lesion_d2.engine.hooks import SeedEachStep
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.engine.trainer import LesionTrainer
@@ -79,25 +75,3 @@ class TrainerSteps:
             self.trainer.run_step()
             self.trainer.after_step()
         self.trainer.iter += 1
-
-
-class TorchvisionSteps:
-    """Calls run one step of torchvision's model each, as its reference training does."""
-
-    def __init__(self, model: MaskRCNN, batches: list[Batch], device: str) -> None:
-        self._model = model.train()
-        self._batches = cycle(batches)
-        self._device = device
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = torch.optim.SGD(
-            trainable, lr=LEARNING_RATE, momentum=0.9, weight_decay=1e-4
-        )
-
-    def __call__(self) -> None:
-        """Run a step."""
-        batch = next(self._batches)
-        images = torchvision_images(batch, self._device)
-        losses = self._model(images, torchvision_targets(batch, self._device))
-        self._optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        self._optimizer.step()

@@ -1,217 +1,158 @@
-"""Training steps against Detectron2's trainer and model as they come, and torchvision's model."""
+"""Training steps against Detectron2's trainer and model as they come."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer
-from detectron2.modeling import build_model
 
 from lesion_d2.benchmark.data import converted
 from lesion_d2.benchmark.machine import to_the_end, use_threads
 from lesion_d2.benchmark.memory import peak_memory
 from lesion_d2.benchmark.models import LEARNING_RATE, benchmark_config, fill
 from lesion_d2.benchmark.operations import MatrixProduct, step_operations
-from lesion_d2.benchmark.options import Common, check_count
-from lesion_d2.benchmark.report import Section
+from lesion_d2.benchmark.options import Options
+from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config
-from lesion_d2.benchmark.rivals.torchvision_model import build_torchvision, copy_weights, freeze
-from lesion_d2.benchmark.steps import (
-    Batch,
-    OurTrainer,
-    StockTrainer,
-    TorchvisionSteps,
-    TrainerSteps,
-)
+from lesion_d2.benchmark.steps import Batch, OurTrainer, StockTrainer, TrainerSteps
 from lesion_d2.benchmark.timing import Contender, Spread, alternate, ratio
 from lesion_d2.config.schedule import Stage, stages_from_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
 from lesion_d2.engine.trainer import BFloat16Trainer
 
-OURS, STOCK, TORCHVISION = "lesion_d2", "DefaultTrainer", "torchvision"
+OURS, STOCK = "lesion_d2", "DefaultTrainer"
 _MEMORY_STEPS = 2  # the second one holds the optimizer's momentum, too
 _REGIONS = "roi_head/num_fg_samples"
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(NamedTuple):
     """What a process needs to build a contender; picklable.
 
     Attributes:
-        common: options of all benchmarks.
-        config_file: experiment.
-        opts: overrides of it.
-        weights: a checkpoint of it; None leaves weights random.
+        options: of the benchmark.
         root: converted data set.
-        matrix_side: of the matrices that give the machine's rate.
+        start: iteration that the stage begins with.
+        freeze_at: of the stage.
     """
 
-    common: Common
-    config_file: str
-    opts: list[str]
-    weights: Path | None
+    options: Options
     root: Path
-    matrix_side: int
+    start: int = 0
+    freeze_at: int = 0
 
     def config(self) -> CfgNode:
         """Return the experiment's config."""
         register_dataset("benchmark", self.root)
-        cfg = benchmark_config(self.common, self.config_file, self.opts)
+        cfg = benchmark_config(self.options)
         cfg.DATASETS.TRAIN = ("benchmark_train",)
         cfg.DATALOADER.NUM_WORKERS = 0
         return cfg
 
-    def batches(self, cfg: CfgNode) -> list[Batch]:
+    def stock_config(self) -> CfgNode:
+        """Return the model zoo's config for the same work."""
+        stock = stock_config(self.config())
+        stock.MODEL.BACKBONE.FREEZE_AT = self.freeze_at
+        stock.SOLVER.BASE_LR = LEARNING_RATE
+        return stock
+
+    def batches(self) -> list[Batch]:
         """Return the batches that every contender trains on."""
-        count = max(1, self.common.images // cfg.SOLVER.IMS_PER_BATCH)
+        cfg = self.config()
+        count = max(1, self.options.images // cfg.SOLVER.IMS_PER_BATCH)
         return list(islice(build_train_loader(cfg), count))
 
 
-def run(
-    common: Common, config_file: str, opts: list[str], weights: Path | None, matrix_side: int
-) -> tuple[str, list[Section]]:
-    """Measure each stage.
-
-    Args:
-        common: options of all benchmarks; its data set is a converted one.
-        config_file: experiment.
-        opts: overrides of it.
-        weights: a checkpoint of it; None leaves weights random.
-        matrix_side: of the matrices that give the machine's rate.
-
-    Returns:
-        the device, and the results.
-    """
-    check_count("--matrix-side", matrix_side)
-    benchmark_config(common, config_file, opts, weights)  # before any work
-    root = converted(common, "train")
-    experiment = Experiment(common, config_file, opts, weights, root.resolve(), matrix_side)
+def run(options: Options) -> tuple[str, list[Section]]:
+    """Measure each stage; return the device, and the results."""
+    benchmark_config(options)  # before any work
+    experiment = Experiment(options, converted(options, "train").resolve())
     cfg = experiment.config()
-    starts = [0, *(stage.end for stage in stages_from_config(cfg))]
+    stages = stages_from_config(cfg)
+    starts = [0, *(stage.end for stage in stages[:-1])]
     return cfg.MODEL.DEVICE, [
-        _stage(experiment, cfg, number, start, stage)
-        for number, (start, stage) in enumerate(
-            zip(starts, stages_from_config(cfg), strict=False), start=1
-        )
+        _stage(experiment._replace(start=start, freeze_at=stage.freeze_at), cfg, number, stage)
+        for number, (start, stage) in enumerate(zip(starts, stages, strict=True), start=1)
     ]
 
 
-def _ours(experiment: Experiment, cfg: CfgNode, start: int, freeze_at: int) -> TrainerSteps:
-    torch.manual_seed(0)
-    trainer = OurTrainer(cfg)
-    batches = experiment.batches(cfg)
-    fill(trainer.model, experiment.weights, batches[0])
+def ours(experiment: Experiment) -> TrainerSteps:
+    """Return steps of this project's trainer."""
+    return _detectron2(experiment, OurTrainer(experiment.config()), experiment.start)
+
+
+def stock(experiment: Experiment) -> TrainerSteps:
+    """Return steps of Detectron2's trainer with the model zoo's config."""
+    return _detectron2(experiment, StockTrainer(experiment.stock_config()), 0)
+
+
+def _detectron2(
+    experiment: Experiment, trainer: OurTrainer | StockTrainer, start: int
+) -> TrainerSteps:
+    batches = experiment.batches()
+    fill(trainer.model, experiment.options.weights, batches[0])
     return TrainerSteps(trainer, batches, start)
 
 
-def _stock(experiment: Experiment, cfg: CfgNode, start: int, freeze_at: int) -> TrainerSteps:
+_BUILD: dict[str, Callable[[Experiment], TrainerSteps]] = {OURS: ours, STOCK: stock}
+
+
+def build_steps(experiment: Experiment, name: str) -> TrainerSteps:
+    """Return a contender, of the same random weights each time."""
     torch.manual_seed(0)
-    trainer = StockTrainer(_stock_config(cfg, freeze_at))
-    batches = experiment.batches(cfg)
-    fill(trainer.model, experiment.weights, batches[0])
-    return TrainerSteps(trainer, batches)
+    return _BUILD[name](experiment)
 
 
-def _torchvision(
-    experiment: Experiment, cfg: CfgNode, start: int, freeze_at: int
-) -> TorchvisionSteps:
-    torch.manual_seed(0)
-    stock_cfg = _stock_config(cfg, freeze_at)
-    stock = build_model(stock_cfg)
-    batches = experiment.batches(cfg)
-    fill(stock, experiment.weights, batches[0])
-    model = build_torchvision(stock_cfg, cfg.INPUT.MIN_SIZE_TRAIN[0], cfg.INPUT.MAX_SIZE_TRAIN)
-    copy_weights(stock, model)
-    freeze(model, freeze_at)
-    return TorchvisionSteps(model, batches, cfg.MODEL.DEVICE)
-
-
-_BUILD: dict[str, Callable[..., TrainerSteps | TorchvisionSteps]] = {
-    OURS: _ours,
-    STOCK: _stock,
-    TORCHVISION: _torchvision,
-}
-
-
-def _stock_config(cfg: CfgNode, freeze_at: int) -> CfgNode:
-    stock = stock_config(cfg)
-    stock.MODEL.BACKBONE.FREEZE_AT = freeze_at
-    stock.SOLVER.BASE_LR = LEARNING_RATE
-    return stock
-
-
-def train_a_little(experiment: Experiment, name: str, start: int, freeze_at: int) -> None:
+def train_a_little(experiment: Experiment, name: str) -> None:
     """Build one contender and run a few steps; its memory is measured in a process of its own."""
-    use_threads(experiment.common.threads)
-    step = _BUILD[name](experiment, experiment.config(), start, freeze_at)
+    use_threads(experiment.options.threads)
+    step = build_steps(experiment, name)
     for _ in range(_MEMORY_STEPS):
         step()
 
 
-@dataclass(frozen=True)
-class Floor:
-    """What a contender's operations take at the rate of matrix products.
-
-    Attributes:
-        of: name of the contender.
-        product: of two matrices of the type that it computes in.
-        operations: of one of its steps.
-    """
-
-    of: str
-    product: MatrixProduct
-    operations: float
-
-    def __str__(self) -> str:
-        return f"floor of {self.of}, {self.product.dtype_name}"
-
-    def step_seconds(self, seconds: list[float]) -> list[float]:
-        """Return what a step would take, from the seconds of one product."""
-        return [value * self.operations / self.product.operations for value in seconds]
-
-
-def _stage(experiment: Experiment, cfg: CfgNode, number: int, start: int, stage: Stage) -> Section:
-    common, device = experiment.common, cfg.MODEL.DEVICE
-    peaks = {
-        name: peak_memory(train_a_little, experiment, name, start, stage.freeze_at)
-        for name in (_BUILD if common.memory else ())
-    }
-    steps = {name: build(experiment, cfg, start, stage.freeze_at) for name, build in _BUILD.items()}
-    batch = experiment.batches(cfg)[0]
-    floors = [
-        Floor(
-            name,
-            MatrixProduct(experiment.matrix_side, _precision(step), device),
-            step_operations(step.trainer.model, batch, stage.freeze_at),
-        )
+def _stage(experiment: Experiment, cfg: CfgNode, number: int, stage: Stage) -> Section:
+    options, device = experiment.options, cfg.MODEL.DEVICE
+    measured = _BUILD if options.memory else ()
+    peaks = {name: peak_memory(train_a_little, experiment, name) for name in measured}
+    steps = {name: build_steps(experiment, name) for name in _BUILD}
+    batch = experiment.batches()[0]
+    operations = {}
+    for name, step in steps.items():
+        step.trainer.before_step()  # freezes what the stage has frozen
+        operations[name] = step_operations(step.trainer.model, batch)
+    # A floor is what a step's operations take at the rate of matrix products of its type.
+    products = {name: MatrixProduct(_precision(step), device) for name, step in steps.items()}
+    floors = {
+        name: f"floor of {name}, {str(_precision(step)).removeprefix('torch.')}"
         for name, step in steps.items()
-        if isinstance(step, TrainerSteps)
-    ]
+    }
     contenders = [Contender(name, to_the_end(step, device)) for name, step in steps.items()]
-    contenders += [Contender(str(floor), to_the_end(floor.product, device)) for floor in floors]
-    seconds = alternate(contenders, common.repeats, f"stage {number}")
-    for floor in floors:
-        seconds[str(floor)] = floor.step_seconds(seconds[str(floor)])
+    contenders += [
+        Contender(floors[name], to_the_end(product, device)) for name, product in products.items()
+    ]
+    seconds = alternate(contenders, options.repeats, f"stage {number}")
+    for name, product in products.items():
+        share = operations[name] / product.operations
+        seconds[floors[name]] = [value * share for value in seconds[floors[name]]]
     columns: dict[str, dict[str, float | Spread]] = {
-        "GFLOP a step": {floor.of: floor.operations / 1e9 for floor in floors},
+        "GFLOP a step": {name: count / 1e9 for name, count in operations.items()},
         "times its floor": {
-            floor.of: ratio(seconds[floor.of], seconds[str(floor)]) for floor in floors
+            name: ratio(seconds[name], seconds[floor]) for name, floor in floors.items()
         },
         "lesion regions an image": {
-            name: step.trainer.storage.history(_REGIONS).avg(common.repeats)
+            name: step.trainer.storage.history(_REGIONS).avg(options.repeats)
             for name, step in steps.items()
-            if isinstance(step, TrainerSteps)
         },
     }
     title = (
         f"stage {number}: FREEZE_AT {stage.freeze_at}, {cfg.SOLVER.IMS_PER_BATCH} images a step, "
-        f"{'given' if experiment.weights else 'random'} weights"
+        f"{options.weights_words}"
     )
-    return Section(title, "step", 1, seconds, (STOCK, TORCHVISION), peaks, columns)
+    return Section(title, "step", 1, seconds, (STOCK,), peaks, columns)
 
 
 def _precision(steps: TrainerSteps) -> torch.dtype:

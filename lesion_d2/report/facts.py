@@ -87,7 +87,7 @@ def colours(
         return None, None
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     width = max(2.0, RING_WIDTH * float(np.sqrt(mask.sum() / np.pi)))
-    lab = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab: npt.NDArray = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     inside, ring = lab[mask], lab[~mask & (distance <= width)]
     difference = inside.mean(axis=0, dtype=np.float64) - ring.mean(axis=0, dtype=np.float64)
     lightness, _, yellow = np.median(
