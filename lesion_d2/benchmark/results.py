@@ -79,7 +79,7 @@ class Section:
             row = {
                 "": name,
                 f"s/{self.unit}": figures[f"seconds_per_{self.unit}"],
-                f"{self.unit}s/s": figures[f"{self.unit}s_per_second"].median,
+                f"{self.unit}s/s": f"{figures[f'{self.unit}s_per_second'].median:.3g}",
             }
             for rival, speed in figures["speed_against"].items():
                 row[f"speed\nagainst {rival}".replace(", ", ",\n")] = speed
@@ -105,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

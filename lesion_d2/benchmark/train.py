@@ -122,7 +122,7 @@ def _stage(experiment: Experiment, cfg: CfgNode, number: int, stage: Stage) -> S
     batch = experiment.batches()[0]
     operations = {}
     for name, step in steps.items():
-        step.trainer.before_step()  # freezes what the stage has frozen
+        step()  # freezes what the stage has frozen
         operations[name] = step_operations(step.trainer.model, batch)
     # A floor is what a step's operations take at the rate of matrix products of its type.
     products = {name: MatrixProduct(_precision(step), device) for name, step in steps.items()}
