@@ -1,4 +1,4 @@
-"""Every row of the table of unusual inputs in datasets/README.md."""
+"""Every reason of an audit row in docs/bad_input.md."""
 
 import os
 import re
@@ -57,6 +57,7 @@ def damaged_jpeg():
     return bytes(data)
 
 
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "bad_input.md").read_text(encoding="utf-8")
 # The pair ISIC_0000009 as (image, mask), None for a good one; reason; whether it is used.
 CONTENT_CASES = {
     "image of no bytes": (b"", None, "image_empty_file", False),
@@ -201,6 +202,7 @@ def test_content(case, tmp_path, capfd):
     assert sorted(records) == [f"ISIC_{n:07d}" for n in ([1, 2, 3] + [9] * used)]
     linked = sorted(path.stem for path in (archive.output / "images").iterdir())
     assert linked == sorted(records)
+    assert f"`{reason}`" in DOCUMENT
     if used and reason not in OTHER_MASKS:
         lesion = coco_mask.decode(records["ISIC_0000009"][1]["segmentation"])
         assert np.array_equal(lesion * 255, MASK)

@@ -22,7 +22,7 @@ examples:
       --val-images Validation_Input --val-masks Validation_GroundTruth \\
       --test-images Test_Input --test-masks Test_GroundTruth --output datasets/isic2018_official
 
-datasets/README.md has the archives, the size rule and what happens to bad files.
+datasets/README.md has the archives and the size rule, docs/bad_input.md what happens to bad files.
 exit status: 0 every file was used, 2 some were left out (see audit.csv), 1 no data set was written
 """
 

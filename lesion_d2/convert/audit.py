@@ -19,7 +19,7 @@ class AuditRow(NamedTuple):
         isic_id: the id, or an empty string for a file whose name is not an ISIC name.
         file: path relative to the input folder it was found in, with ``/``; what is no text is
             written as :func:`lesion_d2.files.escape_name` does.
-        reason: a short constant, listed in ``datasets/README.md``.
+        reason: a short constant, listed in ``docs/bad_input.md``.
         action: ``accepted`` (used, worth knowing), ``excluded`` (a pair was lost)
             or ``ignored`` (the file is no part of the data set).
         detail: what was seen, in words.
