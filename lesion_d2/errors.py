@@ -30,7 +30,8 @@ def quiet_libraries() -> None:
     """Silence what Detectron2 and torch say of their own code: a user can do nothing about it."""
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     warnings.filterwarnings("ignore", module=r"(detectron2|torch|torchvision)\.")
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    for name in ("torch.fx._symbolic_trace", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

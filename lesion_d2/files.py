@@ -166,5 +166,5 @@ def read_json(path: Path, remedy: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise LesionError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LesionError(f"{path}: not JSON ({error}); {remedy}") from error

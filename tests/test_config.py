@@ -3,10 +3,12 @@
 from argparse import Namespace
 
 import pytest
+import torch
 import yaml
 from detectron2.utils.file_io import PathManager
 from tiny import DEMO, ROOT, tiny_options
 
+from lesion_d2.config.checks import RULES
 from lesion_d2.config.load import load_config
 from lesion_d2.config.schedule import Stage, stage_at, stages_from_config
 from lesion_d2.data.datasets import register_dataset
@@ -120,7 +122,7 @@ def test_a_wrong_schedule(key, value):
     [
         (["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "value"], "CLIP_TYPE.*'norm'"),
         (["SEED", "-1"], "SEED"),
-        (["SOLVER.OPTIMIZER", "Adam"], "SGD, AdamW"),
+        (["SOLVER.OPTIMIZER", "Adam"], "'SGD', 'AdamW'"),
         (["SOLVER.BASE_LEARNING_RATE", "1"], "BASE_LEARNING_RATE"),
         (["NO.SUCH.KEY", "1"], "NO"),
         (["SOLVER.STAGES.FIRST", "1"], "SOLVER.STAGES.FIRST"),
@@ -164,6 +166,102 @@ def test_a_missing_file(config_file):
         load_config(config_file, [])
 
 
+NAN, INF = float("nan"), float("inf")
+BAD_VALUES = [
+    ("OUTPUT_DIR", ""),
+    ("SEED", 10**20),
+    ("MODEL.DEVICE", "potato"),
+    ("MODEL.DEVICE", "cuda:0"),
+    ("MODEL.DEVICE", "cuda:99"),
+    ("MODEL.DEVICE", ""),
+    ("MODEL.MASK_ON", False),
+    ("MODEL.KEYPOINT_ON", True),
+    ("MODEL.PIXEL_STD", [0.0, 1.0, 1.0]),
+    ("MODEL.PIXEL_STD", [1.0]),
+    ("MODEL.PIXEL_MEAN", [NAN, 0.0, 0.0]),
+    ("MODEL.RESNETS.DEPTH", 77),
+    ("MODEL.FPN.OUT_CHANNELS", 0),
+    ("MODEL.ROI_HEADS.NUM_CLASSES", 0),
+    ("MODEL.ROI_HEADS.NUM_CLASSES", 80),
+    ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.5),
+    ("MODEL.RPN.PRE_NMS_TOPK_TEST", 0),
+    ("MODEL.ROI_BOX_HEAD.FC_DIM", 10**9),
+    ("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", NAN),
+    ("INPUT.FORMAT", "XYZ"),
+    ("INPUT.FORMAT", "L"),
+    ("INPUT.MASK_FORMAT", "polygon"),
+    ("INPUT.MIN_SIZE_TRAIN", ()),
+    ("INPUT.MIN_SIZE_TRAIN", (-64,)),
+    ("INPUT.MIN_SIZE_TRAIN", ("a",)),
+    ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "foo"),
+    ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "range"),
+    ("INPUT.MAX_SIZE_TRAIN", 0),
+    ("INPUT.MIN_SIZE_TEST", 100_000),
+    ("INPUT.MIN_SIZE_TEST", -1),
+    ("INPUT.MAX_SIZE_TEST", 0),
+    ("INPUT.RANDOM_FLIP", "diagonal"),
+    ("INPUT.MEMBER_FLIPS", ()),
+    ("INPUT.MEMBER_FLIPS", ("diagonal",)),
+    ("INPUT.MEMBER_FLIPS", ("none", "vertical", "none")),
+    ("INPUT.MEMBER_FLIPS_VAL", ("diagonal",)),
+    ("INPUT.COLOUR.BLUR_SIGMA", ("a", "b")),
+    ("INPUT.COLOUR.BLUR_SIGMA", (1.0,)),
+    ("INPUT.COLOUR.DROPOUT_COUNT", (5, 1)),
+    ("INPUT.COLOUR.DROPOUT_COUNT", (0.5, 1)),
+    ("INPUT.COLOUR.BRIGHTNESS", (-INF, INF)),
+    ("INPUT.GEOMETRY.ZOOM", (0.0, 1.0)),
+    ("INPUT.GEOMETRY.SHIFT", -0.1),
+    ("DATASETS.VAL", ("a", "b")),
+    ("DATASETS.TRAIN", (1,)),
+    ("DATALOADER.NUM_WORKERS", -1),
+    ("SOLVER.IMS_PER_BATCH", 0),
+    ("SOLVER.IMS_PER_BATCH", -4),
+    ("SOLVER.IMS_PER_BATCH", 1_000_000),
+    ("SOLVER.BASE_LR", -0.1),
+    ("SOLVER.BASE_LR", 0.0),
+    ("SOLVER.BASE_LR", NAN),
+    ("SOLVER.BASE_LR", INF),
+    ("SOLVER.BASE_LR_END", 1.0),
+    ("SOLVER.MOMENTUM", -1.0),
+    ("SOLVER.MOMENTUM", 1.0),
+    ("SOLVER.WEIGHT_DECAY", -1.0),
+    ("SOLVER.WEIGHT_DECAY_BIAS", "a"),
+    ("SOLVER.GAMMA", 0.0),
+    ("SOLVER.WARMUP_ITERS", -1),
+    ("SOLVER.WARMUP_METHOD", "cold"),
+    ("SOLVER.LR_DROPS", ("a",)),
+    ("SOLVER.LR_SCHEDULER_NAME", "Foo"),
+    ("SOLVER.CHECKPOINTS_KEPT", 0),
+    ("SOLVER.CHECKPOINT_PERIOD", -1),
+    ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "foo"),
+    ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.0),
+    ("TEST.EVAL_PERIOD", -5),
+    ("TEST.DETECTIONS_PER_IMAGE", -1),
+    ("TEST.DETECTIONS_PER_IMAGE", 0),
+    ("TEST.SCORE_THRESH", 50.0),
+    ("TEST.LOSS_IMAGES", -1),
+    ("TEST.VIEWS", (["a"],)),
+    ("TEST.VIEWS", ()),
+    ("TEST.VIEW_SCALES", ("a",)),
+    ("TEST.VIEW_SCALES", (1000.0,)),
+    ("TEST.POSTPROCESSING", (5,)),
+    ("TEST.AUG.ENABLED", True),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_VALUES, ids=str)
+def test_a_value_that_cannot_be_is_one_line_that_says_what_can(key, value):
+    with pytest.raises(LesionError, match=rf"^{key}: .*; give ") as error:
+        load_config(DEMO, [key, value])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [None, "text", 10**400, -1, NAN, True, (), [[]], {"a": 1}, 0.5])
+def test_a_rule_answers_for_any_value(value):
+    for rule in RULES.values():
+        assert rule.fits(value) in (True, False)
+
+
 @pytest.fixture
 def arguments(tiny_root, tmp_path):
     """Function (*overrides, argument=...) -> the command line of a run on the tiny data set."""
@@ -171,7 +269,7 @@ def arguments(tiny_root, tmp_path):
     def build(*opts, **changes):
         usual = {
             "config_file": DEMO, "opts": tiny_options(tmp_path / "run", *opts), "resume": False,
-            "num_gpus": 1, "num_machines": 1, "dist_url": "auto",
+            "num_gpus": 1, "num_machines": 1, "machine_rank": 0, "dist_url": "auto",
         }  # fmt: skip
         return Namespace(**{**usual, **changes})
 
@@ -190,11 +288,13 @@ def test_a_good_run_passes(arguments, tmp_path):
     (tmp_path / "model.pth").touch()
     for training in (True, False):
         check(arguments("MODEL.WEIGHTS", str(tmp_path / "model.pth")), training)
-    assert not (tmp_path / "run").exists()
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_run_is_not_overwritten(arguments, tmp_path):
     (tmp_path / "run").mkdir()
+    state = {"trainer": {"iteration": 1}}
+    torch.save(state, tmp_path / "run" / "model_0000001.pth")
     (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
     with pytest.raises(LesionError, match=r"run holds a run already; pass --resume"):
         check(arguments())
@@ -206,6 +306,23 @@ def test_a_run_is_not_overwritten(arguments, tmp_path):
     ("opts", "changes", "message"),
     [
         ([], {"num_machines": 2}, "--dist-url"),
+        ([], {"num_machines": 2, "dist_url": "tcp://a:1", "machine_rank": 5}, "--machine-rank: 5"),
+        ([], {"machine_rank": -1}, "--machine-rank: -1"),
+        ([], {"num_machines": 0}, "--num-machines: 0"),
+        ([], {"num_gpus": -1}, "--num-gpus: -1"),
+        (["MODEL.RPN.HEAD_NAME", "NoHead"], {}, "MODEL: .*NoHead"),
+        (["MODEL.ANCHOR_GENERATOR.SIZES", [[32], [64]]], {}, "MODEL: no network"),
+        (["MODEL.ROI_HEADS.IN_FEATURES", ["p9"]], {}, "MODEL: no network"),
+        (["MODEL.ROI_BOX_HEAD.FC_DIM", 900_000], {}, "MODEL: the network would have"),
+        (["TEST.VIEWS", ("sideways",)], {}, "TEST.VIEWS"),
+        (["TEST.INSTANCE_CHOICE", "guess"], {}, "TEST.INSTANCE_CHOICE"),
+        (["TEST.POSTPROCESSING", ("polish",)], {}, "TEST.POSTPROCESSING"),
+        (["TEST.PRECISION", "int4"], {}, "TEST.PRECISION"),
+        (["TEST.TRUTH_DIR", "nowhere"], {}, "TEST.TRUTH_DIR: nowhere"),
+        (["TEST.CONFIDENCE", "nowhere.json"], {}, "nowhere.json"),
+        (["OUTPUT_DIR", "x" * 300], {}, "OUTPUT_DIR: x"),
+        (["OUTPUT_DIR", "/proc/run"], {}, "OUTPUT_DIR: /proc/run"),
+        (["OUTPUT_DIR", __file__], {}, "OUTPUT_DIR: .*test_config.py"),
         (["SOLVER.IMS_PER_BATCH", 3], {"num_gpus": 2}, "IMS_PER_BATCH: 3 is not a multiple"),
         (["SOLVER.IMS_PER_BATCH", 2], {"num_machines": 3, "dist_url": "tcp://a:1"}, "3 processes"),
         (["DATASETS.TRAIN", ("unheard_of",)], {}, "'unheard_of' is not registered"),
@@ -236,6 +353,13 @@ def test_an_evaluation_checks_its_data_and_weights(key, value, arguments, tmp_pa
     weights = ("MODEL.WEIGHTS", str(tmp_path / "model.pth"))
     with pytest.raises(LesionError, match=key.partition(".")[0]):
         check(arguments(*weights, key, value), training=False)
+
+
+def test_no_gpus_is_one_process_on_the_cpu(arguments):
+    args = arguments(num_gpus=0)
+    check(args)
+    assert args.num_gpus == 1
+    assert load_config(args.config_file, args.opts).MODEL.DEVICE == "cpu"
 
 
 @pytest.mark.parametrize("error", [OSError("[Errno -2] no such host\nmore"), TimeoutError()])

@@ -84,7 +84,11 @@ def test_a_missing_json_gives_the_command(tmp_path):
         DatasetCatalog.get("nowhere_val")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"images": 1}', '{"images": [{"id": 1}]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", "null", '{"images": 1}', '{"images": [{"id": 1}]}', "[" * 200_000, "\xff"],
+    ids=range(8),
+)
 def test_a_damaged_json_is_one_error(content, tmp_path):
     (tmp_path / "train.json").write_text(content)
     with pytest.raises(LesionError, match=r"train\.json.*convert again"):

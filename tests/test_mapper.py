@@ -11,9 +11,10 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from lesion_d2.commands.convert import ConvertOptions, convert
+from lesion_d2.config.keys import FLIPS
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.mapper import LesionMapper
-from lesion_d2.data.members import FLIPS, ground_truth_rle, with_flips
+from lesion_d2.data.members import ground_truth_rle, with_flips
 from lesion_d2.errors import LesionError
 
 TURN = {"none": lambda a: a, "vertical": lambda a: a[::-1], "horizontal": lambda a: a[:, ::-1]}

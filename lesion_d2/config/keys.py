@@ -5,6 +5,9 @@ from detectron2.config import CfgNode, get_cfg
 from lesion_d2.parallel import available_cpus
 
 OPTIMIZERS = ("SGD", "AdamW")
+LR_SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+# Copies of an image that can be members of a data set; "none" is the image as it is.
+FLIPS = ("none", "vertical", "horizontal")
 
 
 def add_lesion_config(cfg: CfgNode) -> None:
@@ -12,7 +15,7 @@ def add_lesion_config(cfg: CfgNode) -> None:
     # Data set for validation during training; DATASETS.TEST is for the final evaluation only.
     cfg.DATASETS.VAL = ()
 
-    # Which copies of each image are members of the data set: "none" is the image as it is.
+    # Which copies of each image are members of the data set: a selection of FLIPS.
     cfg.INPUT.MEMBER_FLIPS = ("none",)
     cfg.INPUT.MEMBER_FLIPS_VAL = ("none",)
     # Geometry of the experiment is fixed by its members, not drawn at random.

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.utils.logger import log_first_n
 
+from lesion_d2.config.checks import check_config
 from lesion_d2.config.keys import get_lesion_cfg
 from lesion_d2.config.schedule import derive_schedule
 from lesion_d2.errors import LesionError
-
-logger = logging.getLogger(__name__)
 
 _KEYS = "keys are listed in lesion_d2/config/keys.py and in Detectron2's config reference"
 
@@ -39,6 +39,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
         raise LesionError(f"{config_file}: {error}; {_KEYS}") from error
     merge_options(cfg, opts)
     settle_device(cfg)
+    check_config(cfg)
     derive_schedule(cfg)
     return cfg
 
@@ -56,7 +57,27 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
 
 
 def settle_device(cfg: CfgNode) -> None:
-    """Make ``MODEL.DEVICE`` the CPU where the GPU that it asks for is missing."""
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        logger.warning("MODEL.DEVICE is cuda but there is none here: using the CPU")
-        cfg.MODEL.DEVICE = "cpu"
+    """Make ``MODEL.DEVICE`` the CPU where it is ``cuda`` and this machine has no GPU.
+
+    Raises:
+        LesionError: if it is any other device that is not here.
+    """
+    name = cfg.MODEL.DEVICE
+    if name == "cuda" and not torch.cuda.is_available():
+        log_first_n(
+            logging.WARNING, "MODEL.DEVICE is cuda but there is none here: using the CPU",
+            key="message",
+        )  # fmt: skip
+        name = cfg.MODEL.DEVICE = "cpu"
+    try:
+        device = torch.device(name)
+        if device.type != "cuda":
+            torch.empty(1, device=device)
+        elif (device.index or 0) >= torch.cuda.device_count():
+            raise RuntimeError(f"this machine has {torch.cuda.device_count()} GPU(s)")
+    except Exception as error:  # torch raises anything for a device that it was built without
+        reason = str(error).partition("\n")[0]
+        raise LesionError(
+            f"MODEL.DEVICE: {name!r} cannot be used ({reason}); give 'cpu', 'cuda' or 'cuda:N' "
+            "with N below the number of GPUs"
+        ) from error

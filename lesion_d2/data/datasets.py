@@ -1,7 +1,7 @@
-"""Registration of converted data sets in Detectron2's catalogs.
+"""Registration of data sets in Detectron2's catalogs.
 
-Importing this module registers the standard data set and each converted folder below
-``$DETECTRON2_DATASETS``.
+Importing this module registers the standard data set and each folder below
+``$DETECTRON2_DATASETS`` that holds the COCO file of a split, converted or of another tool.
 """
 
 import os
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
 
+from lesion_d2.data.coco import read_records
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
-from lesion_d2.images.run_lengths import check_rle
+from lesion_d2.files import read_json
 
 STANDARD_NAME = "isic2018"
 
@@ -25,18 +25,18 @@ def datasets_root() -> Path:
 
 
 def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
-    """Read one split of a converted data set as Detectron2 dataset dicts.
+    """Read one split of a data set as Detectron2 dataset dicts, each checked.
 
     Args:
         name: the name the split is registered under.
-        root: the folder that ``tools/convert_isic.py`` wrote.
+        root: the folder that ``tools/convert_isic.py`` wrote, or any with COCO files of the splits.
         split: one of :data:`SPLITS`.
 
     Returns:
-        one dict an image with Detectron2's standard keys and ``isic_id``.
+        what :func:`lesion_d2.data.coco.read_records` returns.
 
     Raises:
-        LesionError: if the split's JSON is missing or damaged, masks in it included.
+        LesionError: if the split's JSON is missing or a record in it cannot be right.
     """
     json_file = root / f"{split}.json"
     if not json_file.is_file():
@@ -44,34 +44,22 @@ def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
             f"{json_file}: data set {name!r} has not been converted; create it with "
             f"`tools/convert_isic.py --images DIR --masks DIR --output {root}`"
         )
+    advice = "mend it, or convert again with --overwrite"
+    content = read_json(json_file, advice)
     try:
-        records = load_coco_json(str(json_file), str(root), name)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LesionError(
-            f"{json_file}: is not the COCO file of a converted data set ({error!r}); convert again "
-            "with --overwrite"
-        ) from error
-    for record in records:
-        record["isic_id"] = Path(record["file_name"]).stem
-        for annotation in record["annotations"]:
-            if isinstance(rle := annotation.get("segmentation"), dict):
-                try:
-                    check_rle(rle, record["height"], record["width"])
-                except LesionError as error:
-                    raise LesionError(
-                        f"{json_file}: {record['isic_id']}: {error}; convert again with --overwrite"
-                    ) from error
-    return records
+        return read_records(content, root)
+    except LesionError as error:
+        raise LesionError(f"{json_file}: {error}; {advice}") from error
 
 
 def register_dataset(name: str, root: str | os.PathLike[str]) -> None:
-    """Register ``<name>_train``, ``<name>_val`` and ``<name>_test`` of a converted folder.
+    """Register ``<name>_train``, ``<name>_val`` and ``<name>_test`` of a folder.
 
     Registering a name again replaces it, so a notebook cell can run twice.
 
     Args:
         name: the prefix of the three names.
-        root: the folder that ``tools/convert_isic.py`` wrote (or will write).
+        root: holds, or will hold, ``train.json``, ``val.json`` and ``test.json``.
     """
     root = Path(root)
     for split in SPLITS:
@@ -83,15 +71,14 @@ def register_dataset(name: str, root: str | os.PathLike[str]) -> None:
             json_file=str(root / f"{split}.json"),
             image_root=str(root),
             thing_classes=["lesion"],
-            evaluator_type="lesion",
         )
 
 
 def register_converted() -> None:
-    """Register the standard data set and each converted folder below the data folder."""
+    """Register the standard data set and each folder of splits below the data folder."""
     root = datasets_root()
-    converted = {path.parent.name for path in root.glob("*/split.json")}
-    for name in sorted(converted | {STANDARD_NAME}):
+    found = {path.parent.name for path in root.glob("*/*.json") if path.stem in SPLITS}
+    for name in sorted(found | {STANDARD_NAME}):
         register_dataset(name, root / name)
 
 

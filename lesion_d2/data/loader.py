@@ -26,6 +26,10 @@ from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.data.members import with_flips
 from lesion_d2.data.truth import OriginalTruth
 from lesion_d2.errors import LesionError
+from lesion_d2.images.reading import BadFileError, read_header
+
+# Holds the header of nearly any image file.
+_HEADER_BYTES = 2**18
 
 
 class ShuffledEpochs(Dataset[dict[str, Any]]):
@@ -76,18 +80,64 @@ def load_members(names: Sequence[str], flips: Sequence[str]) -> list[dict[str, A
     """Return the members of the named data sets, flips included.
 
     Raises:
-        LesionError: if a name is not registered, its files are missing, or it is empty.
+        LesionError: if a name is not registered, its files are missing or damaged, or it is empty.
     """
+    records = []
     for name in names:
         if name not in DatasetCatalog:
             raise LesionError(
-                f"DATASETS: {name!r} is not registered; converted data sets are found below "
+                f"DATASETS: {name!r} is not registered; data sets are found below "
                 f"{datasets_root()} ($DETECTRON2_DATASETS)"
             )
-    members = with_flips([record for name in names for record in DatasetCatalog.get(name)], flips)
-    if not members:
+        try:
+            records += DatasetCatalog.get(name)
+        except OSError as error:  # Detectron2's own, which are not here
+            raise LesionError(f"DATASETS: {name!r} cannot be read ({error})") from error
+    if not records:
         raise LesionError(f"DATASETS: {', '.join(names) or 'no name given'}: no image in it")
-    return members
+    return with_flips(records, flips)
+
+
+def check_members(names: Sequence[str], *, evaluation: bool) -> None:
+    """Check every record of data sets and the header of every image file.
+
+    Args:
+        names: of registered data sets.
+        evaluation: each image must show just one lesion; for training, at least one.
+
+    Raises:
+        LesionError: for the first record or file that cannot be used.
+    """
+    for record in load_members(names, ("none",)):
+        path, count = Path(record["file_name"]), len(record["annotations"])
+        if count != 1 and (evaluation or not count):
+            raise LesionError(
+                f"{path}: {count} annotations; give {'one' if evaluation else 'at least one'}, "
+                "the lesion"
+            )
+        try:
+            height, width = _read_size(path)
+        except (OSError, BadFileError) as error:
+            raise LesionError(
+                f"{path}: cannot be used ({error}); mend it, or convert the data set again"
+            ) from error
+        if (height, width) != (record["height"], record["width"]):
+            raise LesionError(
+                f"{path}: is {width}x{height}, the data set says "
+                f"{record['width']}x{record['height']}; convert the data set again"
+            )
+
+
+def _read_size(path: Path) -> tuple[int, int]:
+    """Return the height and width of an image file as it is shown."""
+    if not path.is_file():  # nothing waits for the writer of a pipe
+        raise BadFileError("missing", "there is no such file" if not path.exists() else "no file")
+    with path.open("rb") as stream:
+        data = stream.read(_HEADER_BYTES)
+        try:
+            return read_header(data).shown_size
+        except BadFileError:  # a header may be longer
+            return read_header(data + stream.read()).shown_size
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader:

@@ -13,11 +13,10 @@ from detectron2.data import transforms as T
 from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
+from lesion_d2.config.keys import FLIPS
 from lesion_d2.data.converted import FLIP_ID_STEP
 from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import encode_mask
-
-FLIPS = ("none", "vertical", "horizontal")
 
 
 def with_flips(records: Iterable[dict[str, Any]], flips: Sequence[str]) -> list[dict[str, Any]]:
@@ -25,17 +24,8 @@ def with_flips(records: Iterable[dict[str, Any]], flips: Sequence[str]) -> list[
 
     Args:
         records: Detectron2 dataset dicts.
-        flips: a selection of :data:`FLIPS`.
-
-    Raises:
-        LesionError: if a flip is unknown or given twice, or none is given.
+        flips: a selection of :data:`~lesion_d2.config.keys.FLIPS`.
     """
-    unknown = [flip for flip in flips if flip not in FLIPS]
-    if unknown or not flips or len(set(flips)) != len(flips):
-        raise LesionError(
-            f"INPUT.MEMBER_FLIPS: {tuple(flips)} is not a selection of {FLIPS}; give each at most "
-            "once and at least one"
-        )
     offsets = {flip: FLIPS.index(flip) * FLIP_ID_STEP for flip in flips}
     records = list(records)
     return [

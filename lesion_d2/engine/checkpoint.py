@@ -1,12 +1,12 @@
-"""Checkpoints that survive a kill, and remember the best model."""
+"""Checkpoints that survive a kill."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.engine import HookBase
 
+from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 from lesion_d2.modeling.weights import SafeCheckpointer
 
@@ -40,59 +40,34 @@ class LesionCheckpointer(SafeCheckpointer):
             stream.write(last_filename_basename)
 
 
-class BestCheckpoint(HookBase):
-    """Writes ``model_best.pth`` whenever a validation metric reaches a new maximum.
+def check_resumable(folder: Path) -> None:
+    """Make sure that the checkpoint which ``--resume`` continues from is there and whole.
 
-    Unlike Detectron2's hook, the maximum so far is part of each checkpoint, so that the best model
-    stays the best across ``--resume``. Must come after the hook that evaluates and before the one
-    that writes the periodic checkpoints.
-
-    Args:
-        period: iterations between evaluations.
-        checkpointer: writes the file.
-        metric: name of the metric in the event storage.
+    Raises:
+        LesionError: if not; it names the newest checkpoint that is, and how to continue from it.
     """
+    last = folder / "last_checkpoint"
+    name = last.read_text(errors="replace").strip() if last.is_file() else ""
+    if name and Path(name).name == name and _iteration(folder / name) is not None:
+        return
+    wrong = f"names {name!r}, which is missing or damaged" if name else "is missing or empty"
+    whole = [(_iteration(file), file.name) for file in folder.glob("model_*.pth")]
+    newest = max(((i, file) for i, file in whole if i is not None), default=None)
+    if not newest:
+        raise LesionError(
+            f"{last}: {wrong}, and no other checkpoint is whole; start anew in another OUTPUT_DIR"
+        )
+    raise LesionError(
+        f"{last}: {wrong}; the newest whole checkpoint is {newest[1]}, after {newest[0] + 1} "
+        f"iterations; to continue from it: printf {newest[1]} > {last}, then --resume again"
+    )
 
-    FILE_NAME = "model_best"
 
-    def __init__(self, period: int, checkpointer: LesionCheckpointer, metric: str) -> None:
-        self._period = period
-        self._checkpointer = checkpointer
-        self._metric = metric
-        self._best = float("-inf")
-        self._best_iteration = -1
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far and its iteration, as plain numbers."""
-        return {"best": self._best, "iteration": self._best_iteration}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
-        self._best, self._best_iteration = state["best"], state["iteration"]
-
-    def after_step(self) -> None:
-        """Check after each evaluation but the last, which follows in :meth:`after_train`."""
-        done = self.trainer.iter + 1
-        if done % self._period == 0 and done != self.trainer.max_iter:
-            self._check()
-
-    def after_train(self) -> None:
-        """Check the last evaluation, unless training ended early."""
-        if self.trainer.iter >= self.trainer.max_iter:
-            self._check()
-
-    def _check(self) -> None:
-        value, _ = self.trainer.storage.latest()[self._metric]
-        if float(value) <= self._best:
-            logger.info(
-                "%s %.4f; the best remains %.4f of iteration %d",
-                self._metric,
-                value,
-                self._best,
-                self._best_iteration,
-            )
-            return
-        # Plain numbers: a numpy scalar would make the checkpoint unreadable under weights_only.
-        self._best, self._best_iteration = float(value), int(self.trainer.iter)
-        self._checkpointer.save(self.FILE_NAME, tag=False)
-        logger.info("%s %.4f: new best model", self._metric, value)
+def _iteration(file: Path) -> int | None:
+    """Return the last iteration that a checkpoint has in it; None if it is not whole."""
+    try:
+        # Reads the directory of the file, but no tensor.
+        content = torch.load(file, map_location="meta", mmap=True, weights_only=True)
+        return int(content["trainer"]["iteration"])
+    except Exception:  # torch raises anything, depending on the damage
+        return None

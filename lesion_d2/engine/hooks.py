@@ -1,26 +1,29 @@
-"""Small training hooks: seeding, validation losses, progress bar."""
+"""Small training hooks: seeding, old checkpoints, what a terminal shows."""
 
-from collections.abc import Callable
+import logging
 from contextlib import ExitStack
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.engine import HookBase
+from detectron2.engine import hooks as d2_hooks
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from lesion_d2.engine.checkpoint import LesionCheckpointer
+from lesion_d2.engine.validation import Validation
 from lesion_d2.parallel import progress_bar
+
+logger = logging.getLogger(__name__)
 
 
 class SeedEachStep(HookBase):
     """Makes what the model draws in a step (anchors, proposals) a function of seed and iteration.
 
-    Together with a data stream that is one too, a resumed run repeats what a run that was never
-    stopped would have done.
+    Together with a data stream that follows from them as well, a resumed run repeats what a run
+    that was never stopped would have done.
     """
 
     def __init__(self, seed: int) -> None:
@@ -32,62 +35,37 @@ class SeedEachStep(HookBase):
         torch.manual_seed(int(entropy.generate_state(1)[0]))
 
 
-class ValidationLosses(HookBase):
-    """Computes the training losses on validation data and stores their means as ``val_*``.
+class PeriodicCheckpointer(d2_hooks.PeriodicCheckpointer):
+    """Detectron2's hook, which also knows the checkpoints from before a resume."""
 
-    Args:
-        period: iterations between computations; there is one after the last iteration, too.
-        build_loader: returns a loader of batches with instances; each process gets its share.
-    """
-
-    def __init__(self, period: int, build_loader: Callable[[], DataLoader]) -> None:
-        self._period = period
-        self._build_loader = build_loader
-
-    def after_step(self) -> None:
-        """Compute the losses when a period ends."""
-        done = self.trainer.iter + 1
-        if done % self._period == 0 or done == self.trainer.max_iter:
-            self._compute()
-
-    @torch.no_grad()
-    def _compute(self) -> None:
-        model = self.trainer.model
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
-        # The losses exist in training mode only; running statistics must not see this data.
-        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-        modes = [norm.training for norm in norms]
-        for norm in norms:
-            norm.eval()
-        torch.manual_seed(0)  # the same anchors and proposals are drawn each time
-        sums: dict[str, float] = {}
-        images = 0
-        with EventStorage():  # the heads' own statistics belong to training, not here
-            loader = self._build_loader()
-            for batch in progress_bar(
-                loader, "validation losses", disable=not comm.is_main_process()
-            ):
-                for name, loss in model(batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(loss) * len(batch)
-                images += len(batch)
-        for norm, mode in zip(norms, modes, strict=True):
-            norm.train(mode)
-
-        parts: list[tuple[dict[str, float], int]] = comm.gather((sums, images))
-        if comm.is_main_process():
-            total = sum(count for _, count in parts)
-            names = {name for part, _ in parts for name in part}
-            means = {
-                f"val_{name}": sum(part.get(name, 0.0) for part, _ in parts) / total
-                for name in sorted(names)
-            }
-            means["val_total_loss"] = sum(means.values())
-            self.trainer.storage.put_scalars(**means, smoothing_hint=False)
+    def before_train(self) -> None:
+        """Remove all but the newest of them, as many as are to be kept."""
+        super().before_train()
+        files = Path(self.checkpointer.save_dir).glob(f"{self.file_prefix}_" + "[0-9]" * 7 + ".pth")
+        # Later ones than the run continues from are written again.
+        older = [file for file in sorted(files) if int(file.stem[-7:]) < self.trainer.start_iter]
+        for file in older[: -self.max_to_keep]:
+            file.unlink()
+        self.recent_checkpoints = [str(file) for file in older[-self.max_to_keep :]]
 
 
 class ProgressBar(HookBase):
-    """Shows a bar over the whole run, with the time left, the stage and the loss."""
+    """Shows a bar over the whole run, and a line after each epoch and each validation.
+
+    Must come after the hooks that write checkpoints and validate.
+
+    Args:
+        epoch: iterations of one.
+        checkpointer: wrote the checkpoints.
+        validation: if there is one.
+    """
+
+    def __init__(
+        self, epoch: int, checkpointer: LesionCheckpointer, validation: Validation | None
+    ) -> None:
+        self._epoch = epoch
+        self._checkpointer = checkpointer
+        self._validation = validation
 
     def before_train(self) -> None:
         """Open the bar at the iteration the run starts from."""
@@ -101,13 +79,26 @@ class ProgressBar(HookBase):
 
     def after_step(self) -> None:
         """Advance the bar."""
-        latest: dict[str, Any] = self.trainer.storage.latest()
-        self._bar.set_postfix(
+        latest = {name: value for name, (value, _) in self.trainer.storage.latest().items()}
+        self._bar.set_postfix_str(
+            f"loss {latest['total_loss']:.3f}, lr {latest['lr']:.1e}, "
+            f"FREEZE_AT {latest['stage']:.0f}",
             refresh=False,
-            loss=f"{latest['total_loss'][0]:.3f}" if "total_loss" in latest else "?",
-            freeze_at=int(latest["stage"][0]),
         )
         self._bar.update()
+        done = self.trainer.iter + 1
+        news = [f"loss {self.trainer.storage.history('total_loss').median(self._epoch):.3f}"]
+        if self._validation and self._validation.iteration == self.trainer.iter:
+            news.append(self._validation.summary)
+        elif done % self._epoch and done < self.trainer.max_iter:
+            return
+        checkpoint = Path(self._checkpointer.get_checkpoint_file()).name or "none yet"
+        line = (
+            f"epoch {done / self._epoch:g} of {self.trainer.max_iter / self._epoch:g}: "
+            f"{', '.join(news)}, checkpoint {checkpoint}"
+        )
+        tqdm.write(line)
+        logger.info(line)
 
     def after_train(self) -> None:
         """Close the bar."""

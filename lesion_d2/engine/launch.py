@@ -1,17 +1,56 @@
 """Starting the processes of a run."""
 
 import argparse
+import logging
 import os
 from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 from detectron2.engine import launch
-from detectron2.engine.launch import _distributed_worker  # what `launch` runs in a process
-from torch.multiprocessing import ProcessRaisedException
+from detectron2.utils import comm
+from torch import distributed
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from lesion_d2.errors import TRACEBACK_MARK, LesionError
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # what torchrun sets for the processes that it starts
+# For processes to meet, and for one to wait for what another computes.
+TIMEOUT = timedelta(minutes=10)
+
+logger = logging.getLogger(__name__)
+
+
+def count_processes(args: argparse.Namespace) -> int:
+    """Return how many processes take part in a run, on all machines.
+
+    Args:
+        args: of the command line. With ``--num-gpus 0`` it becomes one process on the CPU.
+
+    Raises:
+        LesionError: if the processes cannot be started as the arguments say.
+    """
+    if TORCHRUN in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    if args.num_gpus == 0:
+        args.num_gpus = 1
+        args.opts = [*args.opts, "MODEL.DEVICE", "cpu"]
+    elif args.num_gpus < 0:
+        raise LesionError(f"--num-gpus: {args.num_gpus} is negative; 0 is one process on the CPU")
+    elif torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+        raise LesionError(
+            f"--num-gpus: {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
+        )
+    if args.num_machines < 1:
+        raise LesionError(f"--num-machines: {args.num_machines}; give 1 or more")
+    if not 0 <= args.machine_rank < args.num_machines:
+        raise LesionError(
+            f"--machine-rank: {args.machine_rank}; give 0 to {args.num_machines - 1}, each to one "
+            f"of the {args.num_machines} machines of --num-machines"
+        )
+    if args.num_machines > 1 and not args.dist_url.startswith("tcp://"):
+        raise LesionError("--dist-url: give the first machine's address, as tcp://ADDRESS:PORT")
+    return args.num_gpus * args.num_machines
 
 
 def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
@@ -20,16 +59,15 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
     Under ``torchrun`` the processes are there already, and this is one of them.
 
     Raises:
-        LesionError: if a process raised one.
+        LesionError: if a process raised one, was killed, or did not meet the others.
     """
     if TORCHRUN in os.environ:
-        local_rank, world_size, local_size, machine = (
-            int(os.environ[name])
-            for name in ("LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
-        )
-        _distributed_worker(local_rank, process, world_size, local_size, machine, "env://", (args,))
-        torch.distributed.destroy_process_group()
+        _join_torchrun()
+        process(args)
+        distributed.destroy_process_group()
         return
+    if args.num_machines > 1:
+        logger.warning("waiting for %d machines at %s", args.num_machines, args.dist_url)
     try:
         launch(
             process,
@@ -38,9 +76,32 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
             args=(args,),
+            timeout=TIMEOUT,
         )
     except ProcessRaisedException as error:
         # All that crosses the process border is the text of the traceback.
-        if TRACEBACK_MARK in str(error):
-            raise LesionError(str(error)) from error
+        text = str(error)
+        if TRACEBACK_MARK in text:
+            raise LesionError(text) from error
+        if "init_process_group" in text:
+            reason = text.strip().splitlines()[-1]
+            raise LesionError(
+                f"--dist-url: {args.dist_url}: the processes did not meet within {TIMEOUT} "
+                f"({reason}); start all {args.num_machines} machines, with one address"
+            ) from error
         raise
+    except ProcessExitedException as error:
+        raise LesionError(
+            f"{error}, most likely for memory; lower SOLVER.IMS_PER_BATCH or the image size, and "
+            "continue with --resume"
+        ) from error
+
+
+def _join_torchrun() -> None:
+    """Meet the other processes that torchrun started."""
+    on_gpus = torch.cuda.is_available()
+    distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    if on_gpus:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    comm.synchronize()

@@ -1,23 +1,48 @@
 """Checking a run before it starts, and setting up each of its processes."""
 
 import argparse
-import os
+import json
+import logging
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_setup
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
+from lesion_d2.config.keys import get_lesion_cfg
 from lesion_d2.config.load import load_config
-from lesion_d2.data.loader import load_members
-from lesion_d2.engine.launch import TORCHRUN
+from lesion_d2.data.loader import check_members
+from lesion_d2.engine.checkpoint import check_resumable
+from lesion_d2.engine.launch import count_processes
 from lesion_d2.errors import LesionError, quiet_libraries
+from lesion_d2.files import atomic_write
+from lesion_d2.modeling.build import build_network
 from lesion_d2.modeling.weights import check_trained_file, fetch_weights
+from lesion_d2.prediction.confidence import read_confidence
+from lesion_d2.prediction.segmenter import Segmenter
+
+# What a checkpoint is of: with another value it cannot be continued.
+_FIXED = (
+    "MODEL.", "SOLVER.OPTIMIZER", "SOLVER.AMP.", "SOLVER.BIAS_LR_FACTOR",
+    "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS",
+)  # fmt: skip
+_FREE = (
+    "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.BACKBONE.FREEZE_AT", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.RPN.PRE_NMS_TOPK_TEST",
+    "MODEL.RPN.POST_NMS_TOPK_TEST",
+)  # fmt: skip
+_MOST_PARAMETERS = 10**9
+
+logger = logging.getLogger(__name__)
 
 
 def check_run(args: argparse.Namespace, *, training: bool) -> None:
-    """Check a run's arguments, data and weights before any process starts.
+    """Check a run's arguments, config, data and weights before any process starts.
 
     Args:
         args: the command line, see :func:`lesion_d2.command_line.add_run_arguments`.
@@ -26,45 +51,131 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
     Raises:
         LesionError: for whatever would fail later.
     """
-    if args.num_machines > 1 and args.dist_url == "auto":
-        raise LesionError("--dist-url: give the first machine's address, as tcp://ADDRESS:PORT")
+    processes = count_processes(args)
     cfg = load_config(args.config_file, args.opts)
-    world_size = args.num_gpus * args.num_machines
-    if TORCHRUN in os.environ:
-        world_size = int(os.environ["WORLD_SIZE"])
-    if cfg.SOLVER.IMS_PER_BATCH % world_size:
+    if cfg.SOLVER.IMS_PER_BATCH % processes:
         raise LesionError(
             f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of the "
-            f"{world_size} processes"
+            f"{processes} processes"
         )
+    _check_network(cfg)
+    if cfg.TEST.TRUTH_DIR and not Path(cfg.TEST.TRUTH_DIR).is_dir():
+        raise LesionError(f"TEST.TRUTH_DIR: {cfg.TEST.TRUTH_DIR}: no such folder; '' is none")
+    if cfg.TEST.CONFIDENCE:
+        read_confidence(cfg.TEST.CONFIDENCE)
+    folder = Path(cfg.OUTPUT_DIR)
+    _check_writable(folder)
+    resumes = training and _check_resume(cfg, folder, args.resume)
     if not training:
-        load_members(cfg.DATASETS.TEST, ("none",))
+        check_members(cfg.DATASETS.TEST, evaluation=True)
         check_trained_file(cfg.MODEL.WEIGHTS)
         return
-    load_members(cfg.DATASETS.TRAIN, ("none",))
+    check_members(cfg.DATASETS.TRAIN, evaluation=False)
     if cfg.DATASETS.VAL:
-        load_members(cfg.DATASETS.VAL, ("none",))
-    if (Path(cfg.OUTPUT_DIR) / "last_checkpoint").is_file():
-        if not args.resume:
-            raise LesionError(
-                f"OUTPUT_DIR: {cfg.OUTPUT_DIR} holds a run already; pass --resume to continue it, "
-                "or choose another OUTPUT_DIR"
-            )
-    else:
+        check_members(cfg.DATASETS.VAL, evaluation=True)
+    if not resumes:
         fetch_weights(cfg.MODEL.WEIGHTS)
+
+
+def _check_network(cfg: CfgNode) -> None:
+    """Build the network and all that predicts with it, without memory for the weights."""
+    cfg = cfg.clone()
+    cfg.MODEL.DEVICE = "meta"
+    try:
+        with torch.device("meta"):
+            model = build_network(cfg)
+    except LesionError:
+        raise
+    except Exception as error:  # Detectron2 asserts, divides by zero, looks up what is not there
+        raise LesionError(
+            f"MODEL: no network can be built of these keys ({type(error).__name__}: {error}); "
+            "compare with configs/Base-LesionRCNN.yaml"
+        ) from error
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > _MOST_PARAMETERS:
+        raise LesionError(
+            f"MODEL: the network would have {count:,} parameters; at most {_MOST_PARAMETERS:,} are "
+            "built"
+        )
+    Segmenter(cfg, model)
+
+
+def _check_resume(cfg: CfgNode, folder: Path, resume: bool) -> bool:
+    """Say whether a training continues what is in its folder."""
+    if not (folder / "last_checkpoint").exists() and not any(folder.glob("model_*.pth")):
+        return False
+    if not resume:
+        raise LesionError(
+            f"OUTPUT_DIR: {folder} holds a run already; pass --resume to continue it, or choose "
+            "another OUTPUT_DIR"
+        )
+    check_resumable(folder)
+    config_file = folder / "config.yaml"
+    if config_file.is_file():
+        before = get_lesion_cfg()
+        try:
+            before.merge_from_file(str(config_file), allow_unsafe=False)
+        except Exception as error:  # YAML and yacs raise a dozen types
+            raise LesionError(
+                f"{config_file}: {error}; mend it, or remove it to continue without a comparison"
+            ) from error
+        _compare("", before, cfg)
+    return True
+
+
+def _compare(key: str, before: Any, now: Any) -> None:
+    if isinstance(now, dict):
+        for name in now:
+            _compare(f"{key}.{name}".lstrip("."), before[name], now[name])
+    elif key.startswith(_FIXED) and not key.startswith(_FREE) and _plain(before) != _plain(now):
+        raise LesionError(
+            f"{key}: the run has {before!r}, this command {now!r}: it cannot continue with that; "
+            f"give {before!r}, or start anew in another OUTPUT_DIR"
+        )
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value)  # lists and tuples are the same
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        raise LesionError(
+            f"OUTPUT_DIR: {folder}: cannot be written to ({error}); choose another folder"
+        ) from error
 
 
 def setup(args: argparse.Namespace, subfolder: str = "") -> CfgNode:
     """Build the frozen config of a run, and set up its folder, log and seeds.
 
+    All that is logged goes to log.txt; the terminal shows warnings and errors of it.
+
     Args:
-        args: with ``config_file``, ``opts``, and what Detectron2's ``default_setup`` reads.
+        args: with ``config_file`` and ``opts``.
         subfolder: of ``OUTPUT_DIR``, to work in instead.
     """
     cfg = load_config(args.config_file, args.opts)
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, subfolder))
     cfg.freeze()
     quiet_libraries()  # in this process, too
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="lesion_d2")
-    default_setup(cfg, args)
+    rank = comm.get_rank()
+    for name in ("detectron2", "fvcore", "lesion_d2"):
+        setup_logger(
+            cfg.OUTPUT_DIR, rank, name=name, enable_propagation=True, configure_stdout=False
+        )
+    console = logging.StreamHandler()
+    # What is raised is shown once, as an error, by the tool.
+    console.addFilter(lambda record: record.levelno >= logging.WARNING and not record.exc_info)
+    logging.basicConfig(format="%(levelname)s: %(message)s", handlers=[console])
+    logger.info("Environment:\n%s", collect_env_info())
+    logger.info("Command line: %s\nConfig:\n%s", args, cfg.dump())
+    if comm.is_main_process():
+        with atomic_write(Path(cfg.OUTPUT_DIR) / "config.yaml") as stream:
+            stream.write(cfg.dump())
+    seed_all_rng(cfg.SEED + rank)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     return cfg

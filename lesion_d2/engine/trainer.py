@@ -1,7 +1,7 @@
 """The trainer of the experiment."""
 
+import time
 import weakref
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,9 +19,11 @@ from lesion_d2.data.loader import (
     build_train_loader,
     build_validation_loss_loader,
 )
-from lesion_d2.engine.checkpoint import BestCheckpoint, LesionCheckpointer
-from lesion_d2.engine.hooks import ProgressBar, SeedEachStep, ValidationLosses
+from lesion_d2.engine.checkpoint import LesionCheckpointer
+from lesion_d2.engine.hooks import PeriodicCheckpointer, ProgressBar, SeedEachStep
 from lesion_d2.engine.staged_freeze import StagedFreeze
+from lesion_d2.engine.validation import Validation, validation_losses
+from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling.build import build_network
 from lesion_d2.modeling.precision import settle_bfloat16
@@ -37,9 +39,17 @@ class BFloat16Trainer(SimpleTrainer):
     """
 
     def run_step(self) -> None:
-        """Run one step of training."""
+        """Run one step of training; what is computed backwards follows the forward pass."""
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
         with autocast("cpu", bfloat16):
-            super().run_step()
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        sum(losses.values()).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.optimizer.step()
 
 
 class LesionTrainer(DefaultTrainer):
@@ -73,54 +83,100 @@ class LesionTrainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Continue from the last checkpoint, or load ``cfg.MODEL.WEIGHTS`` and start anew."""
-        super().resume_or_load(resume)
+        """Continue from the last checkpoint, or load ``cfg.MODEL.WEIGHTS`` and start anew.
+
+        Raises:
+            LesionError: if the checkpoint is of another model or optimizer.
+        """
+        try:
+            super().resume_or_load(resume)
+        except ValueError as error:
+            raise LesionError(
+                f"{self.checkpointer.get_checkpoint_file()}: of another model or optimizer "
+                f"({error}); continue with the run's own config.yaml, or start anew in another "
+                "OUTPUT_DIR"
+            ) from error
         self.data_loader.dataset.sampler.first_iteration = self.start_iter
 
-    def build_hooks(self) -> list[HookBase]:
-        """Build the hooks in the order they run.
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint; rates, decay and momentum stay the config's."""
+        own = [_settings(group) for group in self.optimizer.param_groups]
+        super().load_state_dict(state_dict)
+        groups = self.optimizer.param_groups
+        for group, settings in zip(groups, own, strict=True):
+            group.update(settings)
+        self.scheduler.base_lrs = [group["initial_lr"] for group in groups]
+        for group, rate in zip(groups, self.scheduler.get_lr(), strict=True):
+            group["lr"] = rate
 
-        Evaluation comes before the best checkpoint, and that before the periodic one, so that a
-        checkpoint of an iteration knows all that happened in it.
+    def train(self) -> None:
+        """Train to the end.
+
+        Raises:
+            LesionError: if the loss becomes NaN or infinite.
         """
+        try:
+            super().train()
+        except FloatingPointError as error:
+            rate = max(group["lr"] for group in self.optimizer.param_groups)
+            file = self.checkpointer.has_checkpoint() and self.checkpointer.get_checkpoint_file()
+            way = f"continue from {file} with --resume" if file else "start anew"
+            raise LesionError(
+                f"the loss became infinite or NaN at iteration {self.iter}, learning rate "
+                f"{rate:.3g}; {way} and a lower SOLVER.BASE_LR than {self.cfg.SOLVER.BASE_LR:g}, "
+                "or a longer SOLVER.WARMUP_ITERS"
+            ) from error
+
+    def build_hooks(self) -> list[HookBase]:
+        """Build the hooks in the order they run: first the checkpoint, then what may fail."""
         cfg = self.cfg
-        period = cfg.TEST.EVAL_PERIOD
+        main = comm.is_main_process()
         hooks: list[HookBase] = [
             d2_hooks.IterationTimer(),
             StagedFreeze(stages_from_config(cfg)),
             SeedEachStep(cfg.SEED),
             d2_hooks.LRScheduler(),
         ]
-        if cfg.DATASETS.VAL:
-            hooks += [
-                ValidationLosses(period, lambda: build_validation_loss_loader(cfg)),
-                d2_hooks.EvalHook(period, self._validate),
-            ]
-        if comm.is_main_process():
-            if cfg.DATASETS.VAL:
-                hooks.append(BestCheckpoint(period, self.checkpointer, "lesion/mean_max_iou"))
-            hooks += [
-                d2_hooks.PeriodicCheckpointer(
+        if main:
+            hooks.append(
+                PeriodicCheckpointer(
                     self.checkpointer,
                     cfg.SOLVER.CHECKPOINT_PERIOD,
                     max_to_keep=cfg.SOLVER.CHECKPOINTS_KEPT,
-                ),
-                ProgressBar(),
+                )
+            )
+        validation = None
+        if cfg.DATASETS.VAL:
+            validation = Validation(
+                cfg.TEST.EVAL_PERIOD, self._validate, self.checkpointer, "lesion/mean_max_iou"
+            )
+            hooks.append(validation)
+        if main:
+            hooks += [
+                ProgressBar(cfg.SOLVER.ITERS_PER_EPOCH, self.checkpointer, validation),
                 # It writes only the latest of each value: at least once for each validation.
-                d2_hooks.PeriodicWriter(self.build_writers(), period=min(20, period)),
+                d2_hooks.PeriodicWriter(self.build_writers(), min(20, cfg.TEST.EVAL_PERIOD)),
             ]
         return hooks
 
-    def _validate(self) -> Mapping[str, Any]:
+    def _validate(self) -> dict[str, Any]:
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATASETS.TEST = cfg.DATASETS.VAL
-        model = self.model.module if comm.get_world_size() > 1 else self.model
-        return self.test(cfg, Segmenter(cfg, model))
+        model = self.checkpointer.model  # the one that is never wrapped
+        losses = validation_losses(model, build_validation_loss_loader(cfg))
+        return {**losses, **self.test(cfg, Segmenter(cfg, model))}
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
-        """Build the model; the stage's table in the log describes it well enough."""
+        """Build the model with nothing frozen, so that any stage can thaw any part.
+
+        Detectron2's ``FREEZE_AT`` would turn norm layers into others for good, and parameters that
+        are frozen when the optimizer is built never train.
+        """
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.FREEZE_AT = 0
         return build_network(cfg)
 
     @classmethod
@@ -129,7 +185,13 @@ class LesionTrainer(DefaultTrainer):
         if cfg.SOLVER.OPTIMIZER == "SGD":
             return super().build_optimizer(cfg, model)
         optimizer = torch.optim.AdamW(
-            get_default_optimizer_params(model, weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM),
+            get_default_optimizer_params(
+                model,
+                base_lr=cfg.SOLVER.BASE_LR,
+                weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+                bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+                weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+            ),
             lr=cfg.SOLVER.BASE_LR,
             weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         )
@@ -145,10 +207,19 @@ class LesionTrainer(DefaultTrainer):
         """Build the inference loader of a data set, behind a progress bar."""
         loader = build_test_loader(cfg, dataset_name)
         return progress_bar(
-            loader, f"inference on {dataset_name}", disable=not comm.is_main_process()
+            loader,
+            f"inference on {dataset_name}",
+            leave=False,
+            delay=5,  # seconds; nothing to see of a short one
+            disable=not comm.is_main_process(),
         )
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> LesionEvaluator:
         """Build the evaluator of a data set; it writes no files."""
         return LesionEvaluator(cfg.TEST.SCORE_THRESH)
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    """Return what an optimizer's group of parameters holds besides them."""
+    return {key: value for key, value in group.items() if key != "params"}

@@ -1,0 +1,158 @@
+"""COCO JSON of lesions, every record checked before a library sees it.
+
+Detectron2's loader and pycocotools take a file on trust: malformed run lengths and coordinates
+crash or hang them, and other faults show when a training meets the record.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeGuard
+
+from detectron2.structures import BoxMode
+from pycocotools import mask as coco_mask
+
+from lesion_d2.data.converted import FLIP_ID_STEP
+from lesion_d2.errors import LesionError
+from lesion_d2.images.run_lengths import check_rle
+
+MAX_PIXELS = 178_956_970  # as for reading images
+# Annotation tools draw up to the border, and a little beyond.
+_MARGIN = 1.0
+
+
+def read_records(content: Any, root: Path) -> list[dict[str, Any]]:
+    """Return the dataset dicts of a COCO file's content, by rising image id.
+
+    Args:
+        content: what the JSON file holds. Its one category, of any name, is the lesion.
+        root: the folder that file names are relative to.
+
+    Returns:
+        one dict an image with Detectron2's standard keys and ``isic_id``, the file's stem. Run
+        lengths are compressed, boxes those of the masks.
+
+    Raises:
+        LesionError: for the first record that cannot be right; it is named.
+    """
+    if not isinstance(content, dict):
+        raise LesionError("is not a COCO file")
+    categories = [category.get("id") for category in _dicts(content, "categories")]
+    if len(categories) != 1:
+        raise LesionError(f"has {len(categories)} categories; give one, the lesion")
+    records: dict[int, dict[str, Any]] = {}
+    stems = set()
+    for image in _dicts(content, "images"):
+        record = _read_image(image, root)
+        if record["image_id"] in records:
+            raise LesionError(f"image id {record['image_id']} is there twice")
+        if record["isic_id"] in stems:
+            raise LesionError(f"two images are called {record['isic_id']}")
+        stems.add(record["isic_id"])
+        records[record["image_id"]] = record
+    for annotation in _dicts(content, "annotations"):
+        image_id = annotation.get("image_id")
+        if not _is_integer(image_id) or image_id not in records:
+            raise LesionError(f"an annotation of image {image_id!r}, which is not there")
+        if annotation.get("category_id") != categories[0]:
+            raise LesionError(
+                f"an annotation of category {annotation.get('category_id')!r}, which is not there"
+            )
+        record = records[image_id]
+        try:
+            lesion = _read_annotation(annotation, record["height"], record["width"])
+        except LesionError as error:
+            raise LesionError(f"{record['isic_id']}: {error}") from error
+        record["annotations"].append(lesion)
+    return [records[image_id] for image_id in sorted(records)]
+
+
+def _dicts(content: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        raise LesionError(f"has no list of {key}")
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise LesionError(f"{key}: {_short(entry)} is not a record")
+        yield entry
+
+
+def _read_image(image: dict[str, Any], root: Path) -> dict[str, Any]:
+    name, image_id = image.get("file_name"), image.get("id")
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise LesionError(f"file_name {_short(name)} is not a name")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.stem:
+        raise LesionError(f"file_name {_short(name)} is outside the folder of the data set")
+    if not _is_integer(image_id) or not 0 <= image_id < FLIP_ID_STEP:
+        raise LesionError(
+            f"{name}: id {_short(image_id)} is not a whole number from 0 to {FLIP_ID_STEP - 1}"
+        )
+    height, width = image.get("height"), image.get("width")
+    if not (
+        _is_integer(height)
+        and _is_integer(width)
+        and min(height, width) >= 1
+        and height * width <= MAX_PIXELS
+    ):
+        raise LesionError(f"{name}: height {_short(height)} and width {_short(width)} cannot be")
+    return {
+        "file_name": str(root / name),
+        "image_id": image_id,
+        "isic_id": path.stem,
+        "height": height,
+        "width": width,
+        "annotations": [],
+    }
+
+
+def _read_annotation(annotation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        segmentation = rle = _read_rle(segmentation, height, width)
+    elif isinstance(segmentation, list) and segmentation:
+        for polygon in segmentation:
+            _check_polygon(polygon, height, width)
+        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    else:
+        raise LesionError("an annotation without run lengths or polygons")
+    if not coco_mask.area(rle):
+        raise LesionError("an annotation without a pixel of lesion")
+    return {
+        "segmentation": segmentation,
+        "bbox": coco_mask.toBbox(rle).tolist(),
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": 0,
+    }
+
+
+def _read_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+    """Return compressed run lengths that cover the image."""
+    counts = rle.get("counts")
+    if isinstance(counts, list):
+        right = all(_is_integer(count) and count >= 0 for count in counts)
+        if not right or sum(counts) != height * width or rle.get("size") != [height, width]:
+            raise LesionError("a mask with damaged run lengths")
+        return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    if not isinstance(counts, str) or not counts.isascii():
+        raise LesionError("a mask with damaged run lengths")
+    check_rle(rle, height, width)
+    return {"size": [height, width], "counts": counts}
+
+
+def _check_polygon(polygon: Any, height: int, width: int) -> None:
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise LesionError("a polygon that is not a list of at least three x, y pairs")
+    for values, side in ((polygon[::2], width), (polygon[1::2], height)):
+        for value in values:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not -_MARGIN <= value <= side + _MARGIN:
+                raise LesionError(f"a polygon with {_short(value)}, outside {width}x{height}")
+
+
+def _is_integer(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = ascii(value)  # what was decoded wrongly cannot be printed
+    return text if len(text) <= 60 else f"{text[:57]}..."
