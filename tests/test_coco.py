@@ -174,11 +174,9 @@ def test_any_change_gives_records_or_one_error(data):
         for found in record["annotations"]:
             mask = found["segmentation"]
             if isinstance(mask, list):
-                mask = coco_mask.merge(
-                    coco_mask.frPyObjects(mask, record["height"], record["width"])
-                )
-            if record["height"] * record["width"] < 10**6:
-                assert coco_mask.decode(mask).shape == (record["height"], record["width"])
+                mask = coco_mask.merge(coco_mask.frPyObjects(mask, *size))
+            if size[0] * size[1] < 10**6:
+                assert coco_mask.decode(mask).shape == size
 
 
 @pytest.fixture
