@@ -7,6 +7,7 @@ augmentation: the sampler yields positions in the stream, and everything follows
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.data.members import with_flips
 from lesion_d2.data.truth import OriginalTruth
 from lesion_d2.errors import LesionError
-from lesion_d2.images.reading import BadFileError, read_header
+from lesion_d2.images.reading import read_header
+from lesion_d2.images.source import BadFileError, read_source
 
 # Holds the header of nearly any image file.
 _HEADER_BYTES = 2**18
@@ -130,14 +132,10 @@ def check_members(names: Sequence[str], *, evaluation: bool) -> None:
 
 def _read_size(path: Path) -> tuple[int, int]:
     """Return the height and width of an image file as it is shown."""
-    if not path.is_file():  # nothing waits for the writer of a pipe
-        raise BadFileError("missing", "there is no such file" if not path.exists() else "no file")
-    with path.open("rb") as stream:
-        data = stream.read(_HEADER_BYTES)
-        try:
-            return read_header(data).shown_size
-        except BadFileError:  # a header may be longer
-            return read_header(data + stream.read()).shown_size
+    if path.is_file():  # nothing waits for the writer of a pipe
+        with path.open("rb") as stream, suppress(BadFileError):
+            return read_header(stream.read(_HEADER_BYTES)).shown_size
+    return read_header(read_source(path)).shown_size  # a header may be longer
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader:
