@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 DEMO := output/demo
 
-.PHONY: help install demo test lint kills clean-demo
+.PHONY: help install demo test lint kills fuzz clean-demo
 
 help:
 	@echo "make install     create $(VENV) with all pinned packages (PYTHON=python3.11 chooses one)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test        run lint, then all tests"
 	@echo "make lint        check style, format and types, as the pre-commit hooks do"
 	@echo "make kills       kill the tools at random moments and check what follows, about an hour"
+	@echo "make fuzz        read files that are damaged at random, for an hour (MINUTES=60)"
 	@echo "make clean-demo  remove what the demo made"
 
 install: $(VENV)/.installed
@@ -53,6 +54,11 @@ lint: install
 
 kills: install
 	$(RUN) tests/kills.py
+
+MINUTES ?= 60
+
+fuzz: install
+	$(RUN) tests/fuzz.py --minutes $(MINUTES)
 
 clean-demo:
 	rm -rf $(DEMO) datasets/demo

@@ -1,5 +1,6 @@
 """The converter end to end: from folders to a data set folder."""
 
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,19 @@ from convert_archive import (
     all_records,
     audit_rows,
     encode,
+    exif,
     folder_bytes,
     lesion_pair,
     make_archive,
     split_ids,
 )
+from picture_files import every_format
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from lesion_d2.commands.convert import convert
 from lesion_d2.data.manifest import read_manifest
+from lesion_d2.images.reading import read_image
 
 REPOSITORY = Path(__file__).parents[1]
 ORIGINALS = REPOSITORY.parent / "shared" / "data" / "isic-originals"
@@ -276,3 +280,50 @@ def test_png_images_that_stay_keep_their_suffix(tmp_path):
     (archive.images / "ISIC_0000001.PNG").write_bytes(encode(image, "PNG"))
     convert(archive.options())
     assert all_records(archive.output)["ISIC_0000001"][0]["file_name"] == "images/ISIC_0000001.png"
+
+
+@pytest.mark.parametrize("resize", ["none", 40])
+def test_one_lesion_in_every_format(resize, tmp_path):
+    picture, mask = lesion_pair(3)
+    images = every_format(picture)
+    masks = {"png": "PNG", "bmp": "BMP", "tif": "TIFF", "jp2": "JPEG2000", "gif": "GIF"}
+    archive = Archive(tmp_path)
+    suffixes = itertools.cycle(masks)
+    for number, name in enumerate(images):
+        suffix = next(suffixes)
+        archive.add(number, images[name], encode(mask, masks[suffix]))
+        name = f"ISIC_{number:07d}_segmentation"
+        (archive.masks / f"{name}.png").rename(archive.masks / f"{name}.{suffix.upper()}")
+    summary = convert(archive.options(resize=resize))
+    assert summary.count("excluded") == 0
+    records = all_records(archive.output)
+    assert len(records) == len(images) > 30
+    lesions = {annotation["segmentation"]["counts"] for _, annotation in records.values()}
+    assert len(lesions) == 1
+    whole, _ = read_image(archive.images / "ISIC_0000000.jpg")
+    for image, _ in records.values():
+        pixels, size = read_image(archive.output / image["file_name"])
+        assert size == (image["height"], image["width"])
+        # One bit a pixel is far from the colours, and still darker on the lesion.
+        assert abs(pixels.mean() - whole.mean()) < 50
+
+
+def test_what_a_summary_asks(tmp_path):
+    mask = lesion_pair(1)[1]
+    archive = Archive(tmp_path).add(1).add(2, mask=255 - mask).add(3, mask=encode(mask, "JPEG"))
+    lines = str(convert(archive.options())).splitlines()
+    assert lines[0].startswith("question: 1 masks have more than two values")
+    assert "--foreground 128" in lines[0]
+    assert lines[1].startswith("question: 1 masks are lesion on more than 90% of their border")
+    assert lines[2].startswith("3 pairs")
+    lines = str(convert(archive.options(foreground=128, overwrite=True))).splitlines()
+    assert ["--foreground" in line for line in lines] == [False, False]
+
+
+def test_a_mask_drawn_on_the_stored_pixels_is_recognised(tmp_path):
+    picture, mask = lesion_pair(1)
+    image = encode(picture, "JPEG", exif=exif(6))
+    archive = Archive(tmp_path).add(1, image, mask).add(2)
+    summary = convert(archive.options())
+    (row,) = [row for row in summary.rows if row.action == "excluded"]
+    assert row.detail == "80x60, image 60x80; it fits the image as stored, before its EXIF rotation"

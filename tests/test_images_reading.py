@@ -187,7 +187,15 @@ def test_bytes_behind_the_file_are_passed_over(junk):
         np.testing.assert_array_equal(pixels, shown_by_pillow(data))
 
 
+def tiff_of_more_rows():
+    """Return a TIFF that says it has 90 rows, and holds 40."""
+    data = encode(PICTURE, "TIFF")
+    at = data.index(struct.pack("<HHI", 257, 4, 1)) + 8
+    return data[:at] + struct.pack("<I", 90) + data[at + 4 :]
+
+
 DAMAGED = {
+    "TIFF of fewer rows than it says": tiff_of_more_rows(),
     "JPEG with a block of zeros": zeroed(encode(drawn(200, 300), "JPEG")),
     "JPEG cut": JPEG[: len(JPEG) * 6 // 10],
     "JPEG cut, with an end marker": JPEG[: len(JPEG) * 6 // 10] + b"\xff\xd9",

@@ -1,6 +1,7 @@
 """The whole conversion: from folders of the archives to a data set folder."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -15,6 +16,7 @@ from lesion_d2.data.converted import SPLITS
 from lesion_d2.data.manifest import Manifest, read_manifest
 from lesion_d2.errors import LesionError
 from lesion_d2.images.duplicates import find_near_duplicates, group_pairs
+from lesion_d2.images.masks import BORDER_SHARE
 from lesion_d2.parallel import map_in_processes
 
 
@@ -65,12 +67,14 @@ class Summary:
         splits: number of pairs by split.
         groups: number of groups of near-duplicates.
         rows: the audit, sorted.
+        foreground: which values of a mask were lesion.
     """
 
     output: Path
     splits: dict[str, int]
     groups: int
     rows: list[AuditRow]
+    foreground: int
 
     def count(self, action: str) -> int:
         """Return the number of audit rows with this action."""
@@ -83,11 +87,27 @@ class Summary:
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{split} {self.splits[split]}" for split in SPLITS)
-        return (
+        counts = (
             f"{sum(self.splits.values())} pairs ({sizes}), {self.count('excluded')} excluded, "
             f"{self.count('accepted')} notes, {self.count('ignored')} ignored, "
             f"{self.groups} groups: {self.output}"
         )
+        return "\n".join([*self._questions(), counts])
+
+    def _questions(self) -> Iterator[str]:
+        reasons = Counter(row.reason for row in self.rows)
+        between = reasons["mask_values_between"]
+        if between and self.foreground == 255:
+            yield (
+                f"question: {between} masks have more than two values (mask_values_between in "
+                f"{AUDIT}); were they saved as JPEG, or resized? --foreground 128 takes all above "
+                "128 as lesion, as the official scoring does"
+            )
+        if inverted := reasons["mask_maybe_inverted"]:
+            yield (
+                f"question: {inverted} masks are lesion on more than {BORDER_SHARE:.0%} of their "
+                f"border (mask_maybe_inverted in {AUDIT}); are lesion and skin swapped?"
+            )
 
 
 def convert(options: ConvertOptions) -> Summary:
@@ -141,7 +161,7 @@ def convert(options: ConvertOptions) -> Summary:
         manifest.write(folder / "split.json")
         write_audit(folder / AUDIT, rows)
     sizes = {split: len(ids) for split, ids in manifest.splits.items()}
-    return Summary(options.output, sizes, len(manifest.groups), sorted(rows))
+    return Summary(options.output, sizes, len(manifest.groups), sorted(rows), options.foreground)
 
 
 def _check(options: ConvertOptions) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from lesion_d2.convert.audit import AuditRow
 from lesion_d2.files import escape_name, walk_files
+from lesion_d2.images.source import SUFFIXES
 
-_IMAGE_NAME = re.compile(r"(ISIC_[0-9]{7})\.(?:jpg|jpeg|png)", re.IGNORECASE)
-_MASK_NAME = re.compile(r"(ISIC_[0-9]{7})_segmentation\.png", re.IGNORECASE)
+_SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
+_IMAGE_NAME = re.compile(rf"(ISIC_[0-9]{{7}})(?:{_SUFFIX})", re.IGNORECASE)
+_MASK_NAME = re.compile(rf"(ISIC_[0-9]{{7}})_segmentation(?:{_SUFFIX})", re.IGNORECASE)
 _ARCHIVE_TEXTS = {"attribution.txt", "license.txt"}
 
 
@@ -41,8 +43,8 @@ def find_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[AuditRow]]:
     Both folders may be the same one: a mask among the images (or the other way round) is skipped.
 
     Args:
-        images: folder with ``ISIC_<7 digits>.jpg`` (or ``.jpeg``, ``.png``; any case).
-        masks: folder with ``ISIC_<7 digits>_segmentation.png``.
+        images: folder with ``ISIC_<7 digits>.jpg``, or another suffix of an image; in any case.
+        masks: folder with ``ISIC_<7 digits>_segmentation.png``, or another suffix.
 
     Returns:
         The pairs, sorted by id, and an audit row for each file that is in none.

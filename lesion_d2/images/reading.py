@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from lesion_d2.images.dicom import open_dicom
 from lesion_d2.images.jpeg import can_be_scaled, decode_jpeg
@@ -152,10 +152,24 @@ def _decode(
     if header.kind == "PNG":
         check_png(data)
     with _opened(data, header.kind) as image:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _check_coverage(image)
         pixels = convert(image)
     if pixels.shape[:2] != (header.height, header.width):
         raise BadFileError("unreadable", "it gives two sizes for one picture")
     return pixels
+
+
+def _check_coverage(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse a TIFF whose strips or tiles leave a part of it out: Pillow makes that part black."""
+    width, height = (image.tag_v2[tag] for tag in (256, 257))  # as stored
+    places = {tile[1] or (0, 0, width, height) for tile in image.tile}
+    covered = sum(
+        (min(right, width) - left) * (min(bottom, height) - top)
+        for left, top, right, bottom in places
+    )
+    if covered < width * height:
+        raise BadFileError("unreadable", "rows of pixels are missing")
 
 
 def _to_bgr(image: Image.Image) -> npt.NDArray[np.uint8]:
