@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from compare_files import IMAGES, scores_of, write_evaluation
 
-from lesion_d2.commands.compare import compare_folders, comparison_text
+from lesion_d2.commands.compare import compare_runs
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.comparison import changed_most, compare_metrics
 from lesion_d2.evaluation.metrics import METRICS
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.results.evaluation import find_evaluation, read_evaluation
@@ -32,10 +31,16 @@ def row_of(rows, run, metric):
     return SimpleNamespace(**row)
 
 
-def text_of(folders, metric, count, force=False):
-    comparison = compare_folders(folders, force)
-    changes = changed_most(comparison, metric, count)
-    return comparison_text(comparison, compare_metrics(comparison), metric, changes)
+@pytest.fixture
+def text_of(capsys):
+    """Function (arguments of compare_runs) -> what it prints."""
+
+    def run(*arguments, **options):
+        capsys.readouterr()
+        compare_runs(*arguments, **options)
+        return capsys.readouterr().out
+
+    return run
 
 
 # --- figures of a comparison
@@ -46,7 +51,7 @@ def test_rows_are_matched_by_image(tmp_path):
     order = np.random.default_rng(3).permutation(40)
     shuffled = {name: column[order] for name, column in second.items()}
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", shuffled)
-    rows = compare_metrics(compare_folders(folders))
+    rows = compare_runs(folders).rows
     assert len(rows) == 2 * (len(METRICS) + 3)
     for name in METRICS:
         baseline, row = row_of(rows, 1, name), row_of(rows, 2, name)
@@ -70,7 +75,7 @@ def test_fewer_failures_are_better(tmp_path):
     first["num_instances"][:], second["num_instances"][:] = 1, 2
     first["num_instances"][7] = 0
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", second)
-    rows = compare_metrics(compare_folders(folders))
+    rows = compare_runs(folders).rows
     failed = row_of(rows, 2, "submitted_below_065")
     assert row_of(rows, 1, "submitted_below_065").mean == 3 / IMAGES
     assert (failed.mean, failed.difference) == (1 / IMAGES, pytest.approx(-2 / IMAGES))
@@ -80,8 +85,7 @@ def test_fewer_failures_are_better(tmp_path):
 
 
 def test_images_that_changed_most(pair):
-    comparison = compare_folders(pair)
-    changes = changed_most(comparison, "jaccard", 2)
+    changes = compare_runs(pair, "jaccard", 2).changes
     assert [(change["change"], change["isic_id"]) for change in changes] == [
         ("gain", "ISIC_0000031"),
         ("gain", "ISIC_0000039"),
@@ -89,30 +93,30 @@ def test_images_that_changed_most(pair):
     ]
     assert (changes[0]["baseline"], changes[0]["value"]) == (0.7, 0.8)
     assert changes[2]["difference"] == pytest.approx(-0.1)
-    assert changed_most(comparison, "dice", 2) == []
+    assert compare_runs(pair, "dice", 2).changes == []
 
 
 def test_every_run_is_compared_with_the_first(tmp_path):
     folders = [write_evaluation(tmp_path / f"{seed}", scores_of(seed)) for seed in range(3)]
-    comparison = compare_folders(folders)
-    rows = compare_metrics(comparison)
+    comparison = compare_runs(folders, "dice", 1)
+    rows = comparison.rows
     for run in (2, 3):
         difference = scores_of(run - 1)["dice"] - scores_of(0)["dice"]
         assert row_of(rows, run, "dice").difference == pytest.approx(difference.mean())
-        (gain, _) = (item for item in changed_most(comparison, "dice", 1) if item["run"] == run)
+        (gain, _) = (item for item in comparison.changes if item["run"] == run)
         assert gain["difference"] == pytest.approx(difference.max())
 
 
-def test_what_differs_is_shown_and_what_does_not_is_not(pair):
+def test_what_differs_is_shown_and_what_does_not_is_not(pair, text_of):
     text = text_of(pair, "jaccard", 10)
     assert "12 images, the same in all runs, at the size of the data set's images" in text
     lines = [line.split() for line in text.splitlines()]
     assert ["views", "identity", "identity,", "horizontal"] in lines
     assert not any(line[:1] == ["weights"] for line in lines)
-    assert ["34", "ISIC_0000034", "0.7000", "0.6000", "-0.1000"] in lines
+    assert ["loss", "34", "ISIC_0000034", "0.7000", "0.6000", "-0.1000"] in lines
     jaccard = next(line for line in lines if line[:2] == ["Jaccard", "+0.0125"])
     assert jaccard[-3:] == ["3", "1", "8"]
-    assert "largest gains of 2 over 1 by Dice: none" in text_of(pair, "dice", 10)
+    assert "no image's Dice changed" in text_of(pair, "dice", 10)
 
 
 # --- refusals
@@ -127,13 +131,13 @@ def test_what_differs_is_shown_and_what_does_not_is_not(pair):
         ("resolution", "original", "is data set in {} and original in {}"),
     ],
 )
-def test_other_conditions_are_refused_unless_forced(key, value, shown, tmp_path):
+def test_other_conditions_are_refused_unless_forced(key, value, shown, tmp_path, text_of):
     folders = (
         write_evaluation(tmp_path / "a", scores_of(0)),
         write_evaluation(tmp_path / "b", scores_of(1), **{key: value}),
     )
     with pytest.raises(LesionError) as error:
-        compare_folders(folders)
+        compare_runs(folders)
     problem = f"{key} {shown.format(*folders)}"
     assert problem in str(error.value)
     assert "--force" in str(error.value)
@@ -146,20 +150,20 @@ def test_what_neither_states_is_not_taken_to_be_the_same(tmp_path):
         write_evaluation(tmp_path / name, scores_of(0), split_fingerprint=None) for name in "ab"
     ]
     with pytest.raises(LesionError, match=r"split_fingerprint is not stated in .* and not stated"):
-        compare_folders(folders)
+        compare_runs(folders)
 
 
-def test_other_images_are_refused_unless_forced(tmp_path):
+def test_other_images_are_refused_unless_forced(tmp_path, text_of):
     first, second = scores_of(0), scores_of(1)
     second["image_id"] = second["image_id"] + 4
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", second)
     message = f"image ids are 12 in {folders[0]} and 12 in {folders[1]}, 8 of them in both"
     with pytest.raises(LesionError, match=r"--force") as error:
-        compare_folders(folders)
+        compare_runs(folders)
     assert message in str(error.value)
-    comparison = compare_folders(folders, force=True)
+    comparison = compare_runs(folders, "accuracy", force=True)
     assert comparison.image_ids.tolist() == list(range(34, 42))
-    row = row_of(compare_metrics(comparison), 2, "dice")
+    row = row_of(comparison.rows, 2, "dice")
     assert row.mean == pytest.approx(second["dice"][:8].mean())
     assert row.difference == pytest.approx((second["dice"][:8] - first["dice"][4:]).mean())
     assert "of the 8 images that are in all runs" in text_of(folders, "dice", 3, force=True)
@@ -173,10 +177,10 @@ def test_no_shared_image_is_refused_even_if_forced(tmp_path):
         write_evaluation(tmp_path / "b", second),
     )
     with pytest.raises(LesionError, match="no image is in all of them"):
-        compare_folders(folders, force=True)
+        compare_runs(folders, "accuracy", force=True)
 
 
-def test_a_missing_metric_is_refused_unless_forced(tmp_path):
+def test_a_missing_metric_is_refused_unless_forced(tmp_path, text_of):
     second = scores_of(1)
     del second["dice"], second["jaccard"]
     folders = (
@@ -185,15 +189,15 @@ def test_a_missing_metric_is_refused_unless_forced(tmp_path):
     )
     message = f"jaccard, dice: in {folders[0]} and not in {folders[1]}"
     with pytest.raises(LesionError) as error:
-        compare_folders(folders)
+        compare_runs(folders)
     assert message in str(error.value)
     with pytest.raises(LesionError, match="and not in") as error:
-        compare_folders(folders[::-1])
+        compare_runs(folders[::-1])
     assert message in str(error.value)
-    comparison = compare_folders(folders, force=True)
+    comparison = compare_runs(folders, "accuracy", force=True)
     assert "submitted_below_065" not in comparison.scores[0]
     with pytest.raises(LesionError, match=r"--metric jaccard: not in every.* max_iou, top1_iou"):
-        changed_most(comparison, "jaccard", 3)
+        compare_runs(folders, "jaccard", force=True)
     text = text_of(folders, "accuracy", 3, force=True)
     assert message in text
     assert "\nDice" not in text
@@ -206,7 +210,7 @@ def test_every_difference_is_named_at_once(tmp_path):
         write_evaluation(tmp_path / "c", scores_of(1, 10), resolution="original"),
     )
     with pytest.raises(LesionError) as error:
-        compare_folders(folders)
+        compare_runs(folders)
     for part in ("score_threshold is 0.5", "resolution is data set", "image ids are 12"):
         assert part in str(error.value)
 
@@ -220,7 +224,7 @@ def test_a_run_stands_for_its_only_evaluation(pair, tmp_path):
     (run / "metrics.json").write_text('{"iteration": 19}\n')
     assert find_evaluation(run) == run / "eval" / "tiny_test"
     assert find_evaluation(pair[0]) == pair[0]
-    assert compare_folders([run, pair[0]]).evaluations[0].folder == run / "eval" / "tiny_test"
+    assert compare_runs([run, pair[0]]).evaluations[0].folder == run / "eval" / "tiny_test"
 
 
 def test_a_run_of_several_evaluations_is_refused_by_name(tmp_path):
@@ -232,9 +236,9 @@ def test_a_run_of_several_evaluations_is_refused_by_name(tmp_path):
 
 def test_a_folder_without_an_evaluation_or_given_twice(pair, tmp_path):
     with pytest.raises(LesionError, match=r"nowhere: holds no evaluation.*tools/eval.py"):
-        compare_folders([pair[0], tmp_path / "nowhere"])
+        compare_runs([pair[0], tmp_path / "nowhere"])
     with pytest.raises(LesionError, match="first: given twice"):
-        compare_folders([*pair, tmp_path / "second" / ".." / "first"])
+        compare_runs([*pair, tmp_path / "second" / ".." / "first"])
 
 
 def test_the_table_is_read_in_full(pair):

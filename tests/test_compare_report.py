@@ -11,7 +11,7 @@ from compare_files import scores_of, write_evaluation
 from figure_files import HEIGHT, WIDTH, assert_png, make_dataset, square, texts
 from tiny import ROOT
 
-from lesion_d2.commands.compare import compare_folders, compare_runs
+from lesion_d2.commands.compare import compare_runs
 from lesion_d2.data.converted import read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.comparison import changed_images_figure, changes_figure
@@ -92,7 +92,7 @@ def test_the_scatter_and_the_histogram_hold_every_image():
 
 def test_changed_images_show_three_outlines(drawn):
     dataset, folders = drawn
-    evaluations = tuple(compare_folders(folders).evaluations)
+    evaluations = tuple(compare_runs(folders).evaluations)
     changes = [(30, 0.5, 0.75), (32, 0.7, 0.25), (10_000_030, 0.5, 0.4)]  # the last one is a flip
     figure = changed_images_figure(changes, evaluations, dataset, ("1: a", "2: b"), "a title")
     first, second = figure.axes[:2]
@@ -114,7 +114,7 @@ def test_a_panel_never_shows_more_than_its_image(drawn):
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[-6:, :5] = 255
     cv2.imwrite(str(folders[0] / "submission" / "ISIC_0000031_segmentation.png"), mask)
-    evaluations = tuple(compare_folders(folders).evaluations)
+    evaluations = tuple(compare_runs(folders).evaluations)
     figure = changed_images_figure([(31, 0.6, 0.5)], evaluations, dataset, ("1", "2"), "")
     (ax,) = figure.axes
     assert ax.get_xlim() == (-0.5, WIDTH - 0.5)
@@ -144,7 +144,7 @@ def test_a_broken_submission(drawn, content, message):
 
 def test_images_of_another_data_set_are_refused(drawn):
     dataset, folders = drawn
-    evaluations = tuple(compare_folders(folders).evaluations)
+    evaluations = tuple(compare_runs(folders).evaluations)
     path = dataset / "test.json"
     path.write_text(path.read_text().replace('"id": 30', '"id": 77'))
     with pytest.raises(LesionError, match=r"image 30 of tiny_test is not in .*test.json"):

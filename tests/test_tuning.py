@@ -15,7 +15,6 @@ from lesion_d2.evaluation.tuning import (
     LEVELS,
     ONE_REGION,
     PLAIN,
-    STEPS,
     VIEW_SETS,
     Measurement,
     Setting,
@@ -26,12 +25,12 @@ from lesion_d2.prediction.choice import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import feature_row, read_confidence
 from lesion_d2.prediction.segmenter import Segmenter
 
-ALL = [Setting(v, c, s) for v in VIEW_SETS for c in INSTANCE_CHOICES for s in (*STEPS, *LEVELS)]
+ALL = [Setting(v, c, s) for v in VIEW_SETS for c in INSTANCE_CHOICES for s in LEVELS]
 TRIED = [
     PLAIN,
     Setting("flips and quarter turns", "consensus", ONE_REGION),
     Setting("three scales", "top_score", ONE_REGION),
-    Setting("flips", "consensus", ("threshold:0.4", *ONE_REGION[1:])),
+    Setting("flips", "consensus", LEVELS[3]),
 ]
 
 
@@ -87,7 +86,7 @@ def measure_by(jaccard):
 
     def measure(settings):
         asked.extend(settings)
-        assert len(asked) <= len(VIEW_SETS) * len(INSTANCE_CHOICES) + len(STEPS) + len(LEVELS)
+        assert len(asked) <= len(VIEW_SETS) * len(INSTANCE_CHOICES) + len(LEVELS)
         return {s: Measurement(jaccard[s], np.zeros((300, 6))) for s in settings}
 
     return measure
@@ -104,10 +103,10 @@ def test_what_earns_it_is_taken():
     assert row.low < row.mean < row.high
 
 
-def test_what_does_not_is_left_and_one_region_is_a_must():
+def test_what_does_not_is_left():
     chosen, measured, _ = select(invented({"flips": -0.01, "consensus": -0.2}))
     assert 0.5 < measured.jaccard.mean() < 0.8
-    assert chosen == PLAIN._replace(steps=ONE_REGION)
+    assert chosen == PLAIN
 
 
 def test_a_gain_that_may_be_chance_is_not_enough():
@@ -150,7 +149,7 @@ def test_the_tool(straight_run, tiny_root, tmp_path):
     folder = tmp_path / "run" / "tune"
     with open(folder / "tuning.csv", newline="") as stream:
         table = list(csv.DictReader(stream))
-    assert {row["part"] for row in table} == {"views", "choice", "step", "level"}
+    assert {row["part"] for row in table} == {"views", "choice", "level"}
     confidence = read_confidence(folder / "confidence.json")
     assert confidence.fitted_on["dataset"] == "tiny_val"
     cfg = load_config(str(folder / "config.yaml"), [])

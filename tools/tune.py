@@ -11,8 +11,8 @@ from lesion_d2.command_line import add_config_arguments
 from lesion_d2.errors import run_tool
 
 EPILOG = """
-Measures on DATASETS.VAL what test-time augmentation, the choice of the instance and each step of
-post-processing bring. Writes to OUTPUT_DIR/tune/:
+Measures on DATASETS.VAL what test-time augmentation, the choice of the instance and the level of
+the mask bring. Writes to OUTPUT_DIR/tune/:
   config.yaml       the config with the chosen settings; give it to tools/eval.py, tools/predict.py
                     and tools/export.py
   confidence.json   estimates the IoU of a prediction

@@ -10,36 +10,38 @@ from tabulate import tabulate
 
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.comparison import (
+    CHANGE_FIELDS,
+    ROW_FIELDS,
     Comparison,
-    changed_most,
+    Row,
     compare,
-    compare_metrics,
     settings_of,
     show,
 )
-from lesion_d2.evaluation.metrics import COUNTS, METRICS
+from lesion_d2.evaluation.metrics import COUNTS, MEASURES, METRICS, Metric
+from lesion_d2.evaluation.statistics import paired_interval
 from lesion_d2.figures.comparison import changed_images_figure, changes_figure
 from lesion_d2.figures.style import save_figure
 from lesion_d2.files import atomic_write
 from lesion_d2.results.evaluation import find_evaluation, read_evaluation
 
-Rows = Sequence[dict[str, Any]]
+FILES = ("compare.csv", "changed.csv", "compare.json")
 
 
 def compare_runs(
     folders: Sequence[Path],
-    metric: str,
-    count: int,
+    metric: str = "jaccard",
+    count: int = 10,
     output: Path | None = None,
     dataset_dir: Path | None = None,
     force: bool = False,
-) -> None:
+) -> Comparison:
     """Print a comparison, and write it to ``output`` if given.
 
     Args:
         folders: two or more, of evaluations or of runs with one evaluation each; the first is the
             baseline.
-        metric: the images that changed are chosen by, one of
+        metric: what the images that changed are chosen by, one of
             :data:`lesion_d2.evaluation.metrics.METRICS`.
         count: how many gains and how many losses to list.
         output: folder, created when missing.
@@ -50,52 +52,39 @@ def compare_runs(
         LesionError: a file cannot be read, the evaluations are not comparable, or not all of them
             have the metric.
     """
-    comparison = compare_folders(folders, force)
-    rows, changes = compare_metrics(comparison), changed_most(comparison, metric, count)
-    print(comparison_text(comparison, rows, metric, changes))
-    if output:
-        for path in write_comparison(comparison, rows, metric, changes, output, dataset_dir):
-            print(path)
-
-
-def compare_folders(folders: Sequence[Path], force: bool = False) -> Comparison:
-    """Read evaluations and compare them; see :func:`compare_runs`."""
     paths = [find_evaluation(folder) for folder in folders]
     for index, path in enumerate(paths):
         if path.resolve() in [earlier.resolve() for earlier in paths[:index]]:
             raise LesionError(f"{path}: given twice; name another evaluation")
     columns = ("isic_id", "max_iou", "num_instances")
-    return compare([read_evaluation(path, ("dataset",), columns) for path in paths], force)
+    evaluations = [read_evaluation(path, ("dataset",), columns) for path in paths]
+    comparison = compare(evaluations, metric, count, force)
+    print(_text(comparison, METRICS[metric]))
+    if output:
+        written = _write(comparison, metric, output)
+        for run in range(2, len(paths) + 1):
+            written += _draw(comparison, run, METRICS[metric], output, dataset_dir)
+        print(*written, sep="\n")
+    return comparison
 
 
-def comparison_text(comparison: Comparison, rows: Rows, metric: str, changes: Rows) -> str:
-    """Return tables and sentences.
-
-    Args:
-        comparison: at least two evaluations.
-        rows: of :func:`~lesion_d2.evaluation.comparison.compare_metrics`.
-        metric: what the images that changed are chosen by.
-        changes: of :func:`~lesion_d2.evaluation.comparison.changed_most`.
-    """
+def _text(comparison: Comparison, metric: Metric) -> str:
+    """Return tables and sentences."""
     folders = [f"{run}: {item.folder}" for run, item in enumerate(comparison.evaluations, 1)]
-    form = METRICS[metric].mean_format
-    parts = ["\n".join([*folders, _conditions(comparison)]), _means(comparison, rows)]
+    parts = ["\n".join([*folders, _conditions(comparison)]), _means(comparison)]
     for run in range(2, len(folders) + 1):
-        parts.append(_differences(run, rows))
-        for change, name in (("gain", "largest gains"), ("loss", "largest losses")):
-            lines = [
-                [
-                    item["image_id"],
-                    item["isic_id"],
-                    *(f"{item[key]:{form}}" for key in ("baseline", "value")),
-                    f"{item['difference']:+{form}}",
-                ]
-                for item in changes
-                if (item["run"], item["change"]) == (run, change)
+        parts.append(_differences(run, comparison.rows))
+        lines = [
+            [
+                *(item[key] for key in ("change", "image_id", "isic_id")),
+                *(f"{item[key]:{metric.mean_format}}" for key in ("baseline", "value")),
+                f"{item['difference']:+{metric.mean_format}}",
             ]
-            title = f"{name} of {run} over 1 by {METRICS[metric].words}"
-            table = _table(lines, ["image id", "image", "1", str(run), "difference"])
-            parts.append(f"{title}:\n{table}" if lines else f"{title}: none")
+            for item in comparison.changes
+            if item["run"] == run
+        ]
+        heads = [metric.words, "image id", "image", "1", str(run), "difference"]
+        parts.append(_table(lines, heads) if lines else f"no image's {metric.words} changed")
     return "\n\n".join(parts)
 
 
@@ -114,7 +103,7 @@ def _conditions(comparison: Comparison) -> str:
     )
 
 
-def _means(comparison: Comparison, rows: Rows) -> str:
+def _means(comparison: Comparison) -> str:
     """Return the table of settings that differ and of every metric, a column a run."""
     settings = [settings_of(evaluation) for evaluation in comparison.evaluations]
     lines = []
@@ -123,64 +112,46 @@ def _means(comparison: Comparison, rows: Rows) -> str:
         if len(set(values)) > 1:
             lines.append([key, *values])
     lines += [
-        [_words(metric), *(_mean(row) for row in rows if row["metric"] == metric)]
+        [
+            MEASURES[metric].words,
+            *(_mean(row) for row in comparison.rows if row["metric"] == metric),
+        ]
         for metric in comparison.scores[0]
     ]
     others = map(str, range(2, len(settings) + 1))
     return _table(lines, ["mean (95 % interval)", "1, the baseline", *others])
 
 
-def _mean(row: dict[str, Any]) -> str:
-    form = _format(row["metric"])
+def _mean(row: Row) -> str:
+    form = MEASURES[row["metric"]].mean_format
     text = f"{row['mean']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
     if row["metric"] in COUNTS:
         return f"{round(row['mean'] * row['images']):,}, or {text}"
     return text
 
 
-def _differences(run: int, rows: Rows) -> str:
+def _differences(run: int, rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         if row["run"] == run:
             difference, low, high = (
-                f"{row[key]:+{_format(row['metric'])}}"
+                f"{row[key]:+{MEASURES[row['metric']].mean_format}}"
                 for key in ("difference", "difference_low", "difference_high")
             )
             counts = [f"{row[key]:,}" for key in ("better", "worse", "equal")]
-            lines.append([_words(row["metric"]), difference, f"{low} to {high}", *counts])
+            lines.append([MEASURES[row["metric"]].words, difference, f"{low} to {high}", *counts])
     heads = [f"{run} minus 1", "difference", "95 % interval", "better", "worse", "equal"]
     return _table(lines, heads)
 
 
-def _words(metric: str) -> str:
-    return (COUNTS if metric in COUNTS else METRICS)[metric].words
-
-
-def _format(metric: str) -> str:
-    return ".4f" if metric in COUNTS else METRICS[metric].mean_format
-
-
 def _table(lines: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:
     align = ("left", *["right"] * (len(heads) - 1))
-    return tabulate(lines, headers=heads, colalign=align if lines else None, disable_numparse=True)
+    return tabulate(lines, headers=heads, colalign=align, disable_numparse=True)
 
 
-def write_comparison(
-    comparison: Comparison,
-    rows: Rows,
-    metric: str,
-    changes: Rows,
-    output: Path,
-    dataset_dir: Path | None = None,
-) -> list[Path]:
-    """Write tables and figures into ``output`` and return their paths.
-
-    Arguments are those of :func:`comparison_text` and :func:`compare_runs`.
-
-    Raises:
-        LesionError: an image or a submitted mask is missing or does not fit.
-    """
-    content = {
+def _write(comparison: Comparison, metric: str, output: Path) -> list[Path]:
+    """Write the tables."""
+    content: dict[str, Any] = {
         "images": len(comparison.image_ids),
         "not_comparable": comparison.problems,
         "runs": [
@@ -194,46 +165,44 @@ def write_comparison(
                 zip(comparison.evaluations, comparison.scores, strict=True), 1
             )
         ],
-        "rows": rows,
+        "rows": comparison.rows,
         "changed_by": metric,
-        "changed": changes,
+        "changed": comparison.changes,
     }
-    paths = [output / "compare.csv", output / "changed.csv", output / "compare.json"]
-    for path, lines in zip(paths, (rows, changes), strict=False):
+    rows, changed, everything = (output / name for name in FILES)
+    for path, fields, lines in (
+        (rows, ROW_FIELDS, comparison.rows),
+        (changed, CHANGE_FIELDS, comparison.changes),
+    ):
         with atomic_write(path) as stream:
-            writer = csv.DictWriter(stream, lines[0] if lines else [], lineterminator="\n")
+            writer = csv.DictWriter(stream, fields, lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
-    with atomic_write(paths[-1]) as stream:
+    with atomic_write(everything) as stream:
         json.dump(content, stream, indent=1)
         stream.write("\n")
-    for row in rows:
-        if row["run"] > 1 and row["metric"] == metric:
-            chosen = [item for item in changes if item["run"] == row["run"]]
-            paths += _draw(comparison, row, chosen, output, dataset_dir)
-    return paths
+    return [rows, changed, everything]
 
 
 def _draw(
-    comparison: Comparison,
-    row: dict[str, Any],
-    changes: Rows,
-    output: Path,
-    dataset_dir: Path | None,
+    comparison: Comparison, run: int, metric: Metric, output: Path, dataset_dir: Path | None
 ) -> list[Path]:
     """Draw what changed in one run by one metric."""
-    run, metric = row["run"], METRICS[row["metric"]]
     pair = (comparison.evaluations[0], comparison.evaluations[run - 1])
     names = (f"1: {pair[0].folder}", f"{run}: {pair[1].folder}")
     note = " (not comparable, and forced)" if comparison.problems else ""
     baseline, values = (comparison.scores[index][metric.name] for index in (0, run - 1))
+    interval = paired_interval(values, baseline, comparison.image_ids)
     title = f"{metric.words} of {len(values):,} images{note}"
-    interval = (row["difference_low"], row["difference_high"])
     figure = changes_figure(baseline, values, names, metric.words, interval, title)
     paths = [save_figure(figure, output / f"changes_{run}.png")]
-    if dataset_dir and changes:
+    panels = [
+        (item["image_id"], item["baseline"], item["value"])
+        for item in comparison.changes
+        if item["run"] == run
+    ]
+    if dataset_dir and panels:
         title = f"{pair[0].summary['dataset']}: images whose {metric.words} changed most{note}"
-        panels = [(item["image_id"], item["baseline"], item["value"]) for item in changes]
         figure = changed_images_figure(panels, pair, dataset_dir, names, title)
         paths.append(save_figure(figure, output / f"changed_images_{run}.png"))
     return paths

@@ -9,7 +9,7 @@ import numpy as np
 
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.evaluation import Evaluation
-from lesion_d2.evaluation.metrics import COUNTS, METRICS
+from lesion_d2.evaluation.metrics import COUNTS, MEASURES, METRICS
 from lesion_d2.evaluation.statistics import means_with_intervals, paired_interval
 
 # What two evaluations must share: with another value it is another measurement.
@@ -19,10 +19,12 @@ SETTINGS = (
     *("dataset", "input_fingerprint", "weights", "weights_sha256", "seed", "min_size_test"),
     *("precision", "views", "view_scales", "instance_choice", "postprocessing", "mask_threshold"),
 )
+Row = dict[str, Any]
 ROW_FIELDS = (
     *("run", "metric", "images", "mean", "low", "high"),
     *("difference", "difference_low", "difference_high", "better", "worse", "equal"),
 )
+CHANGE_FIELDS = ("run", "change", "image_id", "isic_id", "baseline", "value", "difference")
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,40 @@ class Comparison:
     Attributes:
         evaluations: the first is the baseline.
         image_ids: of the N shared images, rising.
-        isic_ids: likewise.
         scores: for each evaluation the columns of shape (N,) that all of them have: scores of
             :data:`METRICS`, then 0 and 1 of :data:`COUNTS`, whose means are shares of the images.
         problems: why the evaluations are not comparable; empty unless forced.
+        rows: every metric of every run, lines of ``compare.csv`` by :data:`ROW_FIELDS`. ``run``
+            counts from 1, the baseline. ``low`` and ``high`` are the ends of the mean's 95 %
+            bootstrap interval; ``difference`` is the mean minus the baseline's, its interval a
+            paired one; ``better``, ``worse`` and ``equal`` are numbers of images. The baseline has
+            None there.
+        changes: lines of ``changed.csv`` by :data:`CHANGE_FIELDS`: for each run the largest gains,
+            then the largest losses of one metric, with the two scores of the image.
     """
 
     evaluations: list[Evaluation]
     image_ids: np.ndarray
-    isic_ids: np.ndarray
     scores: list[dict[str, np.ndarray]]
     problems: list[str]
+    rows: list[Row]
+    changes: list[Row]
 
 
-def compare(evaluations: Sequence[Evaluation], force: bool = False) -> Comparison:
+def compare(
+    evaluations: Sequence[Evaluation], metric: str, count: int, force: bool = False
+) -> Comparison:
     """Check that evaluations are comparable, and select what they share.
 
     Args:
         evaluations: two or more; the first is the baseline.
+        metric: what the images that changed most are chosen by.
+        count: how many gains and how many losses to list.
         force: go on with the shared images and metrics where they are not comparable.
 
     Raises:
         LesionError: no image is shared, or the evaluations are of different splits, metrics or
-            resolutions and not ``force``.
+            resolutions and not ``force``, or not all of them have ``metric``.
     """
     first, *others = evaluations
     problems = [problem for other in others for problem in _problems(first, other)]
@@ -80,25 +93,25 @@ def compare(evaluations: Sequence[Evaluation], force: bool = False) -> Compariso
         }
         for table in tables
     ]
-    return Comparison(list(evaluations), image_ids, tables[0]["isic_id"], scores, problems)
+    if metric not in scores[0]:
+        raise LesionError(
+            f"--metric {metric}: not in every evaluation; choose from "
+            f"{', '.join(name for name in METRICS if name in columns)} or evaluate all runs alike"
+        )
+    rows = _rows(scores, image_ids)
+    changes = _changes([table[metric] for table in tables], metric, count, tables[0])
+    return Comparison(list(evaluations), image_ids, scores, problems, rows, changes)
 
 
-def compare_metrics(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the lines of ``compare.csv``: every metric of every run, by :data:`ROW_FIELDS`.
-
-    ``run`` counts from 1, the baseline. ``low`` and ``high`` are the ends of the mean's 95 %
-    bootstrap interval. ``difference`` is the mean minus the baseline's, its interval a paired one;
-    ``better``, ``worse`` and ``equal`` are numbers of images. The baseline has None there.
-    """
-    ids = comparison.image_ids
+def _rows(runs: Sequence[Mapping[str, np.ndarray]], ids: np.ndarray) -> list[Row]:
     rows = []
-    for run, scores in enumerate(comparison.scores, 1):
+    for run, scores in enumerate(runs, 1):
         means = means_with_intervals(scores, ids)
         for metric, values in scores.items():
             mean = [means[f"mean_{metric}{end}"] for end in ("", "_low", "_high")]
-            baseline = comparison.scores[0][metric]
+            baseline = runs[0][metric]
             difference = values - baseline
-            gain = np.sign(-difference if lower_is_better(metric) else difference)
+            gain = np.sign(-difference if MEASURES[metric].lower_is_better else difference)
             against = (
                 float(difference.mean()),
                 *paired_interval(values, baseline, ids),
@@ -109,44 +122,21 @@ def compare_metrics(comparison: Comparison) -> list[dict[str, Any]]:
     return rows
 
 
-def changed_most(comparison: Comparison, metric: str, count: int) -> list[dict[str, Any]]:
-    """Return the lines of ``changed.csv``: for each run up to ``count`` gains, then losses.
-
-    The largest come first. ``baseline`` and ``value`` are the two scores of the image.
-
-    Raises:
-        LesionError: not every evaluation has the metric.
-    """
-    baseline = comparison.scores[0]
-    if metric not in baseline:
-        raise LesionError(
-            f"--metric {metric}: not in every evaluation; choose from "
-            f"{', '.join(name for name in METRICS if name in baseline)} or evaluate all runs alike"
-        )
+def _changes(
+    runs: Sequence[np.ndarray], metric: str, count: int, images: Mapping[str, np.ndarray]
+) -> list[Row]:
     changes = []
-    for run, scores in enumerate(comparison.scores[1:], 2):
-        difference = scores[metric] - baseline[metric]
-        gains = -difference if lower_is_better(metric) else difference
+    for run, values in enumerate(runs[1:], 2):
+        difference = values - runs[0]
+        columns = (images["image_id"], images["isic_id"], runs[0], values, difference)
+        gains = -difference if METRICS[metric].lower_is_better else difference
         for change, gain in (("gain", gains), ("loss", -gains)):
             changes += [
-                {
-                    "run": run,
-                    "change": change,
-                    "image_id": int(comparison.image_ids[index]),
-                    "isic_id": str(comparison.isic_ids[index]),
-                    "baseline": float(baseline[metric][index]),
-                    "value": float(scores[metric][index]),
-                    "difference": float(difference[index]),
-                }
+                (run, change, *(column[index].item() for column in columns))
                 for index in np.argsort(-gain, kind="stable")[:count]
                 if gain[index] > 0
             ]
-    return changes
-
-
-def lower_is_better(metric: str) -> bool:
-    """Say which way one of :data:`METRICS` or :data:`COUNTS` is better."""
-    return metric in COUNTS or METRICS[metric].lower_is_better
+    return [dict(zip(CHANGE_FIELDS, cells, strict=True)) for cells in changes]
 
 
 def settings_of(evaluation: Evaluation) -> dict[str, Any]:

@@ -10,7 +10,7 @@ the package ``isic-challenge-scoring`` 5.x (ISIC 2018 Task 1), to the last digit
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pycocotools import mask as coco_mask
 
@@ -23,17 +23,17 @@ class Outcome:
     """What was predicted of an image, held against the truth.
 
     Attributes:
-        true_positives: pixels of the submitted mask that are lesion.
-        false_positives: pixels of it that are not.
-        false_negatives: pixels of the lesion that are not in it.
-        true_negatives: all others.
+        tp: pixels of the submitted mask that are lesion.
+        fp: pixels of it that are not.
+        fn: pixels of the lesion that are not in it.
+        tn: all others.
         ious: of the instances from the score threshold on with the truth, by falling score.
     """
 
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    true_negatives: int
+    tp: int
+    fp: int
+    fn: int
+    tn: int
     ious: Sequence[float] = ()
 
 
@@ -55,40 +55,20 @@ def hold_against(
     return Outcome(shared, positive - shared, true - shared, others, ious)
 
 
-def _max_iou(outcome: Outcome) -> float:
-    return max(outcome.ious, default=0.0)
+def _jaccard(o: Outcome) -> float:
+    return _ratio(o.tp, o.tp + o.fp + o.fn)
 
 
-def _top1_iou(outcome: Outcome) -> float:
-    return outcome.ious[0] if outcome.ious else 0.0
+def _threshold_jaccard(o: Outcome) -> float:
+    return jaccard if (jaccard := _jaccard(o)) >= FAILURE_IOU else 0.0
 
 
-def _jaccard(outcome: Outcome) -> float:
-    wrong = outcome.false_positives + outcome.false_negatives
-    return _ratio(outcome.true_positives, outcome.true_positives + wrong)
+def _dice(o: Outcome) -> float:
+    return _ratio(2 * o.tp, 2 * o.tp + o.fp + o.fn)
 
 
-def _threshold_jaccard(outcome: Outcome) -> float:
-    jaccard = _jaccard(outcome)
-    return jaccard if jaccard >= FAILURE_IOU else 0.0
-
-
-def _dice(outcome: Outcome) -> float:
-    wrong = outcome.false_positives + outcome.false_negatives
-    return _ratio(2 * outcome.true_positives, 2 * outcome.true_positives + wrong)
-
-
-def _sensitivity(outcome: Outcome) -> float:
-    return _ratio(outcome.true_positives, outcome.true_positives + outcome.false_negatives)
-
-
-def _specificity(outcome: Outcome) -> float:
-    return _ratio(outcome.true_negatives, outcome.true_negatives + outcome.false_positives)
-
-
-def _accuracy(outcome: Outcome) -> float:
-    right = outcome.true_positives + outcome.true_negatives
-    return _ratio(right, right + outcome.false_positives + outcome.false_negatives)
+def _accuracy(o: Outcome) -> float:
+    return _ratio(o.tp + o.tn, o.tp + o.tn + o.fp + o.fn)
 
 
 def _ratio(part: int, whole: int) -> float:
@@ -122,15 +102,16 @@ class Metric:
 
 
 _INSTANCES = "largest over the instances from the score threshold on"
+_TOP = "of the instance of highest score"
 _THRESHOLD = f"0 below {FAILURE_IOU}; ranks the challenge"
 _METRICS = (
-    Metric("max_iou", "Max IoU", _INSTANCES, _max_iou),
-    Metric("top1_iou", "Top-1 IoU", "of the instance of highest score", _top1_iou),
+    Metric("max_iou", "Max IoU", _INSTANCES, lambda o: max(o.ious, default=0.0)),
+    Metric("top1_iou", "Top-1 IoU", _TOP, lambda o: o.ious[0] if o.ious else 0.0),
     Metric("jaccard", "Jaccard", "IoU of the submitted mask", _jaccard),
     Metric("threshold_jaccard", "Threshold Jaccard", _THRESHOLD, _threshold_jaccard),
     Metric("dice", "Dice", "of the submitted mask", _dice),
-    Metric("sensitivity", "Sensitivity", "of its pixels", _sensitivity),
-    Metric("specificity", "Specificity", "of its pixels", _specificity),
+    Metric("sensitivity", "Sensitivity", "of its pixels", lambda o: _ratio(o.tp, o.tp + o.fn)),
+    Metric("specificity", "Specificity", "of its pixels", lambda o: _ratio(o.tn, o.tn + o.fp)),
     Metric("accuracy", "Accuracy", "of its pixels", _accuracy),
 )
 METRICS = {metric.name: metric for metric in _METRICS}
@@ -149,13 +130,15 @@ class Count:
         name: of its key in ``metrics.json``.
         words: its name for people.
         column: of ``per_image.csv``.
-        wrong: says of values of the column, number or array, which are wrong.
+        wrong: says of an array of the column's values which are wrong.
     """
 
     name: str
     words: str
     column: str
     wrong: Callable[[Any], Any]
+    mean_format: ClassVar[str] = ".4f"
+    lower_is_better: ClassVar[bool] = True
 
 
 _LEVEL = f"below_{FAILURE_IOU:.2f}".replace(".", "")
@@ -167,3 +150,5 @@ _COUNTS = (
     Count("submitted_empty", "Submitted masks empty", "area_share", lambda share: share == 0),
 )
 COUNTS = {count.name: count for count in _COUNTS}
+# All that evaluations are compared by.
+MEASURES: dict[str, Metric | Count] = {**METRICS, **COUNTS}

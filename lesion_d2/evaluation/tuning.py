@@ -31,14 +31,9 @@ VIEW_SETS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
 }
 # What the challenge's text demands: one region without holes.
 ONE_REGION = ("threshold", "largest_component", "fill_holes")
-STEPS: tuple[tuple[str, ...], ...] = (
-    ("threshold",),
-    ("threshold", "largest_component"),
-    ("threshold", "fill_holes"),
+LEVELS: tuple[tuple[str, ...], ...] = (
     ONE_REGION,
-)
-LEVELS: tuple[tuple[str, ...], ...] = tuple(
-    (f"threshold:{level}", *ONE_REGION[1:]) for level in (0.3, 0.35, 0.4, 0.45, 0.55, 0.6)
+    *((f"threshold:{level}", *ONE_REGION[1:]) for level in (0.3, 0.35, 0.4, 0.45, 0.55, 0.6)),
 )
 
 
@@ -60,7 +55,7 @@ class Setting(NamedTuple):
         }
 
 
-PLAIN = Setting("identity", "top_score", ("threshold",))
+PLAIN = Setting("identity", "top_score", ONE_REGION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +101,6 @@ class Trial(NamedTuple):
         return self.gain_low > 0 and self.threshold_jaccard >= self.baseline_threshold_jaccard
 
 
-Measure = Callable[[Sequence[Setting]], dict[Setting, Measurement]]
-
-
 def measure(
     model: GeneralizedRCNN,
     batches: Iterable[list[dict[str, Any]]],
@@ -146,12 +138,14 @@ def measure(
     return {s: Measurement(np.array(jaccard[s]), np.array(features[s])) for s in settings}
 
 
-def select(measure: Measure) -> tuple[Setting, Measurement, list[Trial]]:
-    """Choose views, then the choice of instance, then the steps, each the best so far.
+def select(
+    measure: Callable[[Sequence[Setting]], dict[Setting, Measurement]],
+) -> tuple[Setting, Measurement, list[Trial]]:
+    """Choose views, then the choice of instance, then the level, each the best so far.
 
     Something replaces the plain way only if its gain is above 0 with the whole 95 % interval and
     the mean thresholded Jaccard index, which ranks the challenge, does not fall: a mean can rise
-    while more images fail. One region without holes is the exception: the challenge demands it.
+    while more images fail.
 
     Args:
         measure: tries settings on the same images, each image once.
@@ -173,11 +167,9 @@ def select(measure: Measure) -> tuple[Setting, Measurement, list[Trial]]:
     )
     current = decide("views", [current._replace(views=name) for name in VIEW_SETS])
     current = decide("choice", [current._replace(choice=name) for name in INSTANCE_CHOICES])
-    steps, levels = ([current._replace(steps=steps) for steps in kind] for kind in (STEPS, LEVELS))
-    found = measure([*steps, *levels])
-    trials += [_trial("step", setting, current, found) for setting in steps]
-    current = current._replace(steps=ONE_REGION)
-    current = decide("level", [current, *levels])
+    levels = [current._replace(steps=steps) for steps in LEVELS]
+    found = measure(levels)
+    current = decide("level", levels)
     return current, found[current], trials
 
 
