@@ -31,6 +31,7 @@ from tiny import DEMO, ROOT, TRAINING, load, tiny_options
 
 from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.data.datasets import register_dataset
+from lesion_d2.parallel import progress_bar
 from lesion_d2.results.predictions import read_rows
 from lesion_d2.synthetic import write_archive
 from lesion_d2.synthetic.archive import IMAGES, MASKS
@@ -97,7 +98,7 @@ class Case:
         expected = self.result()
         rng = random.Random(seed)
         hits = 0
-        for _ in range(count):
+        for _ in progress_bar(range(count), "killing", unit="kill"):
             self.reset()
             before = self.result()
             process = self.start()

@@ -201,9 +201,9 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     if path.is_file():
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            earlier = {}
-        changed = [key for key in settings if earlier.get(key) != settings[key]]
+            changed = [key for key in settings if earlier.get(key) != settings[key]]
+        except (AttributeError, ValueError):  # not JSON, or of another shape
+            changed = list(settings)
         if changed:
             raise LesionError(
                 f"--output: {path.parent} holds predictions made with another {changed[0]}; choose "
@@ -254,11 +254,6 @@ def _to_do(
         if owner == str(file.path):
             todo.append(file)
         else:
-            failed.append(
-                (
-                    file.path,
-                    f"its mask would take the place of that of {escape_name(owner)}; predict both "
-                    "in one call, or into different folders",
-                )
-            )
+            reason = f"its mask would take the place of that of {escape_name(owner)}; predict "
+            failed.append((file.path, reason + "both in one call, or into different folders"))
     return todo, failed
