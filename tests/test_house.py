@@ -74,6 +74,18 @@ def test_no_two_folders_import_each_other():
     assert {pair for pair in pairs if pair[::-1] in pairs} == set()
 
 
+def test_one_name_means_one_thing():
+    """No public function or class has the name of another; each benchmark has its own ``run``."""
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(name_of(path))
+    shared = {name: files for name, files in homes.items() if len(files) > 1}
+    assert all(name.startswith("lesion_d2.benchmark.") for name in shared.pop("run"))
+    assert shared == {}
+
+
 @pytest.mark.parametrize("folder", ["prediction", "evaluation"])
 def test_prediction_and_scores_draw_nothing(folder):
     text = "".join(path.read_text() for path in (PACKAGE / folder).glob("*.py"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from lesion_d2.benchmark.data import convert_archive, open_archive
-from lesion_d2.benchmark.models import benchmark_config, fill
+from lesion_d2.benchmark.models import benchmark_config, fill_for_benchmark
 from lesion_d2.benchmark.options import Options
 from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
@@ -90,7 +90,7 @@ def _take(iterator: Iterator[Batch], batches: int) -> None:
 
 def _training(options: Options, cfg: CfgNode, recipes: dict[str, Path]) -> Section:
     trainer = OurTrainer(cfg)
-    fill(trainer.model, None, next(iter(_loaders(cfg, recipes, 0)["lesion_d2"])))
+    fill_for_benchmark(trainer.model, None, next(iter(_loaders(cfg, recipes, 0)["lesion_d2"])))
     stages = stages_from_config(cfg)
     training = TrainerSteps(trainer, [], stages[-1].end - 1)
     waited: dict[str, list[float]] = {}

@@ -42,7 +42,9 @@ def benchmark_config(options: Options) -> CfgNode:
     return cfg
 
 
-def fill(model: nn.Module, weights: Path | None, batch: Sequence[Mapping[str, Any]]) -> None:
+def fill_for_benchmark(
+    model: nn.Module, weights: Path | None, batch: Sequence[Mapping[str, Any]]
+) -> None:
     """Load weights into a Detectron2 model, or make its random ones fit to be measured.
 
     Args:
@@ -80,7 +82,7 @@ def prepare_test(
     if not options.weights:
         torch.manual_seed(0)
         model = build_model(cfg)
-        fill(model, None, inputs[:2])
+        fill_for_benchmark(model, None, inputs[:2])
         torch.save({"model": model.state_dict()}, weights)
     cfg.MODEL.WEIGHTS = str(weights)
     return cfg, records, inputs

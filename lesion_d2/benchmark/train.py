@@ -12,7 +12,7 @@ from detectron2.engine import AMPTrainer
 from lesion_d2.benchmark.data import converted
 from lesion_d2.benchmark.machine import to_the_end, use_threads
 from lesion_d2.benchmark.memory import peak_memory
-from lesion_d2.benchmark.models import LEARNING_RATE, benchmark_config, fill
+from lesion_d2.benchmark.models import LEARNING_RATE, benchmark_config, fill_for_benchmark
 from lesion_d2.benchmark.operations import MatrixProduct, step_operations
 from lesion_d2.benchmark.options import Options
 from lesion_d2.benchmark.results import Section
@@ -93,7 +93,7 @@ def _detectron2(
     experiment: Experiment, trainer: OurTrainer | StockTrainer, start: int
 ) -> TrainerSteps:
     batches = experiment.batches()
-    fill(trainer.model, experiment.options.weights, batches[0])
+    fill_for_benchmark(trainer.model, experiment.options.weights, batches[0])
     return TrainerSteps(trainer, batches, start)
 
 

@@ -73,14 +73,14 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PairOutcome:
     """What became of a pair: a record or None, and its audit rows."""
 
     record: Record | None
     rows: list[AuditRow]
 
 
-def convert_pair(pair: Pair, settings: PairSettings) -> Outcome:
+def convert_pair(pair: Pair, settings: PairSettings) -> PairOutcome:
     """Read one pair, write or link its image, and return its record.
 
     A file that cannot be used does not raise: the pair comes back without a record, with the one
@@ -91,14 +91,14 @@ def convert_pair(pair: Pair, settings: PairSettings) -> Outcome:
     try:
         record = _convert(pair, settings, image_notes, mask_notes)
     except ExcludedError as error:
-        return Outcome(None, [error.row])
+        return PairOutcome(None, [error.row])
     except OSError:  # of the output: reading raises none
         raise
     except Exception as error:  # of a library: the other pairs go on
         detail = f"{type(error).__name__}: {error}"
         row = AuditRow(pair.isic_id, pair.image.name, "pair_failed", "excluded", detail)
-        return Outcome(None, [row])
-    return Outcome(record, image_notes.rows + mask_notes.rows)
+        return PairOutcome(None, [row])
+    return PairOutcome(record, image_notes.rows + mask_notes.rows)
 
 
 def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) -> Fraction:

@@ -52,14 +52,14 @@ def write_report(
     Raises:
         LesionError: a file is missing, damaged or does not fit the others.
     """
-    page = render(eval_dir, dataset_dir, run_dir)
+    page = render_page(eval_dir, dataset_dir, run_dir)
     output = output or eval_dir / REPORT
     with atomic_write(output) as stream:
         stream.write(page)
     return output
 
 
-def render(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
+def render_page(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
     """Return the page; see :func:`write_report`."""
     evaluation = read_evaluation(eval_dir, ("dataset", *NUMBERS), (*COLUMNS, "isic_id"))
     check_numbers(evaluation)
