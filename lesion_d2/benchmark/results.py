@@ -13,8 +13,6 @@ from lesion_d2.benchmark.memory import Peak
 from lesion_d2.benchmark.timing import Spread, ratio, spread
 from lesion_d2.files import atomic_write
 
-FORMAT = 1
-
 
 @dataclass(frozen=True)
 class Section:
@@ -123,7 +121,7 @@ class Results:
 
     def write(self, path: Path) -> Path:
         """Write as JSON, and return the path."""
-        content = {"format": FORMAT} | vars(self)
+        content = {"format": 1} | vars(self)
         content["sections"] = [section.to_dict() for section in self.sections]
         with atomic_write(path) as stream:
             json.dump(content, stream, indent=1, default=str)  # paths

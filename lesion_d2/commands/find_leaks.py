@@ -15,7 +15,7 @@ from lesion_d2.leaks.search import find_twins, read_images
 from lesion_d2.leaks.sheet import sheet_figures
 from lesion_d2.parallel import available_cpus
 
-COLUMNS = (
+LEAK_COLUMNS = (
     *("kind", "first_dataset", "first_split", "first_id"),
     *("second_dataset", "second_split", "second_id", "hash_distance", "score"),
 )
@@ -89,7 +89,7 @@ def find_leaks(
         stream.write("\n")
     with atomic_write(files[1]) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(LEAK_COLUMNS)
         for pair in leaks:
             sides = ((*side.place, side.image.isic_id) for side in (pair.first, pair.second))
             cells = [cell for side in sides for cell in side]

@@ -19,7 +19,7 @@ from lesion_d2.figures.style import (
 )
 
 SUBSETS_SHOWN = 3
-COLUMNS = 4
+PANELS_A_ROW = 4
 
 # (title, RGB image of shape (H, W, 3), uint8) of each panel, the original first; the lesion's
 # mask, bool, shape (H, W), is that of all of them.
@@ -76,8 +76,8 @@ def augmentations_figure(examples: Sequence[AugmentedImage], title: str) -> Figu
         examples: at least one; all with equally many panels.
         title: of the figure; say which data set the images come from.
     """
-    rows = -(-len(examples[0][0]) // COLUMNS)
-    figure, axes = image_grid(rows * len(examples), COLUMNS, title)
+    rows = -(-len(examples[0][0]) // PANELS_A_ROW)
+    figure, axes = image_grid(rows * len(examples), PANELS_A_ROW, title)
     for (panels, mask), block in zip(examples, axes.reshape(len(examples), -1), strict=True):
         for (panel_title, image), ax in zip(panels, block, strict=False):
             show_image(ax, image, panel_title)

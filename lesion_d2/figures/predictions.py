@@ -18,8 +18,6 @@ from lesion_d2.figures.style import (
     show_image,
 )
 
-PAIRS_A_ROW = 2
-
 
 @dataclass(frozen=True)
 class PredictedImage:
@@ -75,7 +73,7 @@ def predictions_figure(images: Sequence[PredictedImage], title: str) -> Figure:
     Raises:
         LesionError: an image file cannot be read, or a mask is of another size.
     """
-    figure, axes = image_pairs(len(images), PAIRS_A_ROW, title)
+    figure, axes = image_pairs(len(images), title)
     for (left, right), predicted in zip(axes, images, strict=True):
         lesion = predicted.lesion
         image, truth = lesion.read_rgb(), lesion.read_mask()

@@ -15,8 +15,6 @@ from lesion_d2.figures.style import (
     show_image,
 )
 
-PAIRS_A_ROW = 2
-
 
 def samples_figure(images: Sequence[LesionImage], title: str) -> Figure:
     """Draw each image beside itself with the lesion tinted and outlined, two pairs a row.
@@ -28,7 +26,7 @@ def samples_figure(images: Sequence[LesionImage], title: str) -> Figure:
     Raises:
         LesionError: an image file cannot be read.
     """
-    figure, axes = image_pairs(len(images), PAIRS_A_ROW, title)
+    figure, axes = image_pairs(len(images), title)
     for (plain, masked), lesion in zip(axes, images, strict=True):
         image, mask = lesion.read_rgb(), lesion.read_mask()
         share = f"lesion {mask.mean():.0%} of the image" if mask.any() else "no lesion"

@@ -67,7 +67,7 @@ def image_grid(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]
     return figure, axes
 
 
-def image_pairs(count: int, pairs_a_row: int, title: str) -> tuple[Figure, np.ndarray]:
+def image_pairs(count: int, title: str, pairs_a_row: int = 2) -> tuple[Figure, np.ndarray]:
     """Return a figure for pairs of images, and its axes as an array of shape (pairs, 2)."""
     rows = -(-count // pairs_a_row)
     figure, axes = image_grid(rows, 2 * min(count, pairs_a_row), title)

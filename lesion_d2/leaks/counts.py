@@ -10,8 +10,6 @@ from tabulate import tabulate
 from lesion_d2.leaks.scores import MEASURES, training_split
 from lesion_d2.leaks.search import KINDS, Place, PlacedImage, Twins
 
-FORMAT = 1
-
 
 def with_twin(twins: Iterable[Twins], place: Place, training: Place) -> set[int]:
     """Return the ids of the images of ``place`` that have a twin in the training split."""
@@ -40,7 +38,7 @@ def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[s
         place: len(with_twin(twins, place, training)) for place in sizes if place != training
     }
     return {
-        "format": FORMAT,
+        "format": 1,
         "images": {str(place): size for place, size in sizes.items()},
         "leaks": [
             {"first": str(first), "second": str(second)}

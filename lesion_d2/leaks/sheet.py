@@ -27,7 +27,7 @@ def sheet_figures(pairs: Sequence[Twins], limit: int) -> Iterator[Figure]:
     for start in range(0, min(len(pairs), limit * PAIRS_A_SHEET), PAIRS_A_SHEET):
         part = pairs[start : start + PAIRS_A_SHEET]
         title = f"pairs across splits, {start + 1:,} to {start + len(part):,} of {len(pairs):,}"
-        figure, axes = image_pairs(len(part), PAIRS_A_ROW, title)
+        figure, axes = image_pairs(len(part), title, PAIRS_A_ROW)
         for panels, pair in zip(axes, part, strict=True):
             heads = (pair.kind.replace("_", " "), f"{pair.hash_distance} bits differ")
             if pair.score is not None:

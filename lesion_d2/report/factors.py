@@ -91,8 +91,8 @@ def _skin_tones(jaccard: npt.NDArray[np.float64], facts: Sequence[Facts]) -> Cha
     limits[-1] = f"at most {SKIN_TONES['brown']:g}"
     words = "; ".join(f"{name} {limit}" for name, limit in zip(SKIN_TONES, limits, strict=True))
     note = (
-        "Individual typology angle of the median colour in the same ring, in degrees (Chardon et "
-        f"al., 1991): {words}. Light and camera change it, too."
+        "Individual typology angle (Chardon et al., 1991) of the skin's median colour in a ring "
+        f"around the lesion, in degrees: {words}. Light and camera change it, too."
     )
     counts = {name: groups.count(name) for name in SKIN_TONES}
     if few := [f"{name} ({count})" for name, count in counts.items() if count < FEW_IMAGES]:

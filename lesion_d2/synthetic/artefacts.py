@@ -7,14 +7,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion_d2.synthetic.noise import Image, paint, smooth_noise
+from lesion_d2.synthetic.noise import SUBPIXEL_BITS, Image, paint, smooth_noise
 
 HAIR_COUNT = (2, 25)
 HAIR_COLOURS = ((25, 28, 38), (40, 55, 80), (30, 30, 30), (150, 190, 215))
 BUBBLE_COUNT = (1, 9)
 INK_COLOURS = ((130, 50, 90), (150, 70, 40), (110, 40, 60), (160, 90, 120))
 PATCH_COLOURS = ((60, 200, 235), (200, 120, 40), (70, 160, 60), (60, 60, 210), (190, 220, 240))
-SUBPIXEL_BITS = 4
 
 
 def _blank(image: Image) -> Image:

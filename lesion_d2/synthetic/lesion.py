@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lesion_d2.synthetic.noise import Field, Image, smooth_noise
+from lesion_d2.synthetic.noise import SUBPIXEL_BITS, Field, Image, smooth_noise
 
 SIZE = (0.18, 0.77)  # square root of the lesion's share of the frame
 CENTRE_SPREAD = 0.09  # standard deviation of the centre, in frame sides
@@ -20,7 +20,6 @@ LOBES = range(2, 8)  # Fourier orders of the outline
 LOBE_STRENGTH = (0.1, 0.4)
 SECOND_BLOB = 0.3  # chance of a second, overlapping blob
 OUTLINE_POINTS = 180
-SUBPIXEL_BITS = 4
 
 RAMP = (0.08, 0.22)  # blur of the outline, in lesion radii
 JAGGEDNESS = (0.04, 0.22)

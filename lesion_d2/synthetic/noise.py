@@ -21,6 +21,8 @@ FACET_BLUR = (9, 9)
 # Bring the two kinds of field to a standard deviation of about 1.
 FINE_GAIN = 2.7
 COARSE_GAIN = 3.4
+# Fraction bits of the coordinates that OpenCV draws with.
+SUBPIXEL_BITS = 4
 
 
 def enlarge(levels: Levels, height: int, width: int) -> Field:
