@@ -122,6 +122,7 @@ def test_a_mask_on_most_of_its_border_is_questioned(mask, note):
         (encode(MASK * 0, "PNG"), "empty"),
         (encode(MASK.astype(np.uint16) * 0, "PNG"), "empty"),
         (encode(MASK * 0 + 9, "PNG"), "empty"),
+        (encode(coloured((9, 0, 0), (9, 0, 0)), "PNG"), "empty"),
         (encode(np.minimum(MASK, 99) // np.uint8(1) + (MASK[::-1] > 0), "PNG"), "empty"),
         (encode(lesion_pair(9)[0] + MASK[::-1, :, None] // 9, "PNG"), "channels_differ"),
         (encode(MASK * np.uint16(3) + MASK[::-1], "PNG"), "16_bit_values"),

@@ -33,7 +33,8 @@ def read_mask(data: bytes, header: Header, foreground: int, note: Note) -> npt.N
         (H, W) as it is to be seen, True on the lesion.
 
     Raises:
-        BadFileError: ``unreadable``, ``channels_differ`` or ``16_bit_values``.
+        BadFileError: ``unreadable``, ``channels_differ``, ``16_bit_values``, or ``empty`` for one
+            colour alone.
     """
     decoded, oddity = decode_mask(data, header)
     if oddity:
@@ -116,6 +117,8 @@ def _of_two_colours(colours: npt.NDArray, mode: str, note: Note) -> npt.NDArray[
     """Return 255 where the brighter of two colours is."""
     first = colours[0, 0]
     other = (colours != first).any(axis=2)
+    if not other.any():
+        raise BadFileError("empty", f"mode {mode}, one colour that is no shade of grey")
     second = colours[other][0]
     if (colours[other] != second).any():
         raise BadFileError("channels_differ", f"mode {mode}, more than two colours")
