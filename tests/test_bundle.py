@@ -97,9 +97,19 @@ def test_the_device_is_not_that_of_the_training(content, tmp_path):
     assert read_bundle(changed(tmp_path / "a.safetensors", content, config=config))
 
 
-def test_a_wrong_setting(bundle):
-    with pytest.raises(LesionError, match=r"TEST\.PRECISION: 'float8'"):
-        lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.PRECISION", "float8"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("TEST.PRECISION", "float8"),
+        ("TEST.DETECTIONS_PER_IMAGE", -1),
+        ("MODEL.DEVICE", "potato"),
+        ("MODEL.DEVICE", "cuda:99"),
+        ("MODEL.DEPTH", 3),
+    ],
+)
+def test_a_wrong_setting(bundle, key, value):
+    with pytest.raises(LesionError, match=key):
+        lesion_d2.LesionPredictor.from_bundle(bundle, [key, value])
 
 
 def test_another_confidence_model(bundle, tmp_path):
@@ -164,6 +174,10 @@ CHANGES = {
     "an unknown key": {"config": {"MODEL": {"MORE": 1}}},
     "an unknown network": {"config": {"MODEL": {"META_ARCHITECTURE": "Nothing"}}},
     "a network of no memory": {"config": {"MODEL": {"FPN": {"OUT_CHANNELS": 2**20}}}},
+    "another order of channels": {"config": {"INPUT": {"FORMAT": "XYZ"}}},
+    "grey images": {"config": {"INPUT": {"FORMAT": "L"}}},
+    "a deviation of 0": {"config": {"MODEL": {"PIXEL_STD": [1.0, 0.0, 1.0]}}},
+    "a count of -1": {"config": {"TEST": {"DETECTIONS_PER_IMAGE": -1}}},
     "no confidence": {"confidence": None},
     "a confidence of text": {"confidence": '"high"'},
     "a confidence without bounds": {"confidence": json.dumps(GOOD | {"intercept": 1e308})},

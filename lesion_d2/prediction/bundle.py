@@ -18,6 +18,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from lesion_d2.config.checks import check_config
 from lesion_d2.config.keys import get_lesion_cfg
 from lesion_d2.config.load import merge_options, settle_device
 from lesion_d2.errors import LesionError
@@ -132,6 +133,7 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
             cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
             merge_options(cfg, opts)
             settle_device(cfg)
+            check_config(cfg)
             _check_header(header, cfg)
             data = start + head + stream.read()
             weights = safetensors.torch.load(data)
