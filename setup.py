@@ -27,6 +27,7 @@ setup(
         "scipy>=1.15",
         "simplejpeg>=1.8",
         "tabulate",
+        "timm>=1.0",
         "torch>=2.11",
         "torchvision",
         "tqdm",

@@ -133,6 +133,7 @@ RULES = {
     "SOLVER.BIAS_LR_FACTOR": _ABOVE_0,
     "SOLVER.GAMMA": _number(0, 1, above=True),
     "SOLVER.NUM_DECAYS": _integer(1, 1000),
+    "SOLVER.EMA_DECAY": _number(0, 0.99999),
     "SOLVER.MOMENTUM": _number(0, 0.99999),
     "SOLVER.WEIGHT_DECAY": _DECAY,
     "SOLVER.WEIGHT_DECAY_NORM": _DECAY,

@@ -52,6 +52,12 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.SOLVER.STEPS = ()
     cfg.SOLVER.CHECKPOINT_PERIOD = 0
     cfg.MODEL.BACKBONE.FREEZE_AT = -1
+    # Validate, and keep as the best model, an average of the weights along the run: each step moves
+    # it by 1 - EMA_DECAY towards the weights of the moment. 0: validate those themselves.
+    cfg.SOLVER.EMA_DECAY = 0.0
+    # Name of the network in timm, for the backbone build_timm_fpn_backbone.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""
 
     # An instance counts in the evaluation from this score on.
     cfg.TEST.SCORE_THRESH = 0.5

@@ -34,6 +34,26 @@ class LesionCheckpointer(SafeCheckpointer):
         if tag:
             self.tag_last_checkpoint(path.name)
 
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        """Refuse weights of another backbone, which Detectron2 would leave random with a warning.
+
+        Raises:
+            LesionError: if a weight of the backbone is missing or has another shape.
+        """
+        absent = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
+        wrong = [
+            key
+            for key in absent
+            if key.startswith("backbone.bottom_up.") and key.endswith(".weight")
+        ]
+        if wrong:
+            raise LesionError(
+                f"MODEL.WEIGHTS: {len(wrong)} weights of the backbone are missing in the file or "
+                f"have another shape there, {wrong[0]} the first; give weights of this backbone, "
+                "or '' to start from random ones"
+            )
+        super()._log_incompatible_keys(incompatible)
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Record the checkpoint that ``--resume`` continues from."""
         with atomic_write(Path(self.save_dir) / "last_checkpoint") as stream:

@@ -23,6 +23,7 @@ from lesion_d2.engine.checkpoint import LesionCheckpointer
 from lesion_d2.engine.hooks import PeriodicCheckpointer, ProgressBar, SeedEachStep
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.engine.validation import Validation, validation_losses
+from lesion_d2.engine.weight_average import WeightAverage
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling.build import build_network
@@ -71,15 +72,10 @@ class LesionTrainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         self._trainer = loop(model, self.build_train_loader(cfg), optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = LesionCheckpointer(
-            model,
-            cfg.OUTPUT_DIR,
-            save_to_disk=comm.is_main_process(),
-            trainer=weakref.proxy(self),
-        )
+        self.cfg = cfg
+        self.checkpointer = self._build_checkpointer(model)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -137,6 +133,11 @@ class LesionTrainer(DefaultTrainer):
             SeedEachStep(cfg.SEED),
             d2_hooks.LRScheduler(),
         ]
+        model = self.checkpointer.model  # the one that is never wrapped
+        if cfg.SOLVER.EMA_DECAY:
+            average = WeightAverage(model, cfg.SOLVER.EMA_DECAY)
+            hooks.append(average)
+            model = average.model
         if main:
             hooks.append(
                 PeriodicCheckpointer(
@@ -148,7 +149,10 @@ class LesionTrainer(DefaultTrainer):
         validation = None
         if cfg.DATASETS.VAL:
             validation = Validation(
-                cfg.TEST.EVAL_PERIOD, self._validate, self.checkpointer, "lesion/mean_max_iou"
+                cfg.TEST.EVAL_PERIOD,
+                lambda: self._validate(model),
+                self._build_checkpointer(model),
+                "lesion/mean_max_iou",
             )
             hooks.append(validation)
         if main:
@@ -159,11 +163,18 @@ class LesionTrainer(DefaultTrainer):
             ]
         return hooks
 
-    def _validate(self) -> dict[str, Any]:
+    def _build_checkpointer(self, model: nn.Module) -> LesionCheckpointer:
+        return LesionCheckpointer(
+            model,
+            self.cfg.OUTPUT_DIR,
+            save_to_disk=comm.is_main_process(),
+            trainer=weakref.proxy(self),
+        )
+
+    def _validate(self, model: nn.Module) -> dict[str, Any]:
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.DATASETS.TEST = cfg.DATASETS.VAL
-        model = self.checkpointer.model  # the one that is never wrapped
         losses = validation_losses(model, build_validation_loss_loader(cfg))
         return {**losses, **self.test(cfg, Segmenter(cfg, model))}
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from lesion_d2.modeling.precision import PRECISIONS
+from lesion_d2.modeling.timm_backbone import TimmBackbone
 
 # Norms that are one factor and one offset for each channel when a model is evaluated.
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -34,8 +35,10 @@ def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
 
 def fold_norms(model: nn.Module) -> None:
     """Make norms that are fixed in evaluation part of the convolutions before them."""
-    for module in model.modules():
-        if isinstance(module, Conv2d) and _fold(module, module.norm):
+    for module in list(model.modules()):
+        if isinstance(module, TimmBackbone):
+            module.fold_norms()
+        elif isinstance(module, Conv2d) and _fold(module, module.norm):
             module.norm = None
 
 

@@ -1,0 +1,163 @@
+"""Any network of timm with a pyramid of features, as a Detectron2 backbone under an FPN."""
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lesion_d2.errors import LesionError
+
+STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
+
+
+class TimmBackbone(Backbone):
+    """Features of a timm network, named by their strides as in Detectron2's ResNet.
+
+    Its modules fall into five blocks, which ``FREEZE_AT`` counts along: ``stem`` ends with the
+    features of stride 2 (or before the first ones, of stride 4), ``res2`` with those of stride 4,
+    and so on to ``res5``.
+
+    Args:
+        name: of the network in timm.
+        freeze_at: how many blocks never train.
+
+    Raises:
+        LesionError: if timm is not installed or has no such network, or the network does not have
+            features of strides 4, 8, 16 and 32 one after the other.
+    """
+
+    stage_names = tuple(STRIDES)
+
+    def __init__(self, name: str, freeze_at: int = 0) -> None:
+        super().__init__()
+        # Depthwise convolutions on a CPU are faster in this layout.
+        self.network = create_network(name).to(memory_format=torch.channels_last)
+        info = self.network.feature_info
+        self._strides = info.reduction()
+        channels = dict(zip(self._strides, info.channels(), strict=True))
+        if not channels.keys() >= set(STRIDES.values()) or not all(map(_trains, self._blocks())):
+            raise LesionError(
+                f"MODEL.TIMM.NAME: {name} has features of strides {self._strides} from its modules "
+                f"{info.module_name()}; an FPN needs 4, 8, 16 and 32, one after the other"
+            )
+        self._out_features = list(STRIDES)
+        self._out_feature_strides = dict(STRIDES)
+        self._out_feature_channels = {key: channels[stride] for key, stride in STRIDES.items()}
+        for block in self._blocks()[:freeze_at]:
+            block.requires_grad_(False)
+
+    @property
+    def stem(self) -> nn.Module:
+        """The first block."""
+        return self._blocks()[0]
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The other blocks."""
+        return self._blocks()[1:]
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the features of images of shape (N, 3, H, W): (N, C, H / stride, W / stride)."""
+        features = dict(zip(self._strides, self.network(x), strict=True))
+        return {name: features[stride] for name, stride in STRIDES.items()}
+
+    def _blocks(self) -> list[nn.Module]:
+        names = [name.replace(".", "_") for name in self.network.feature_info.module_name()]
+        last = dict(zip(names, self._strides, strict=True))  # of a block: name to stride
+        blocks = [nn.ModuleList() for _ in range(1 + len(STRIDES))]
+        index = 0
+        for name, module in self._modules_in_order(names):
+            if name in last:
+                index = max(last[name].bit_length() - 2, 0)  # stride 2 ends block 0, 4 block 1
+            blocks[index].append(module)
+            if last.get(name, 1) > 1:
+                index = min(index + 1, len(STRIDES))
+        return list(blocks)
+
+    def _modules_in_order(self, names: list[str]) -> list[tuple[str, nn.Module]]:
+        """Return the network's children, and instead of what contains one of ``names`` its own."""
+        found: list[tuple[str, nn.Module]] = []
+        for name, child in self.network.named_children():
+            if name not in names and any(other.startswith(f"{name}_") for other in names):
+                found += [(f"{name}_{key}", part) for key, part in child.named_children()]
+            else:
+                found.append((name, child))
+        return found
+
+    @torch.no_grad()
+    def fold_norms(self) -> None:
+        """Make norms, fixed now, part of the convolutions before them; it cannot train any more.
+
+        Which convolution a norm follows is seen in one pass, whatever the network's code is.
+        """
+        self.eval()
+        source: dict[int, nn.Conv2d] = {}
+        results = []  # kept, so that no two have the same id
+        pairs: list[tuple[nn.Conv2d, str]] = []
+
+        def remember(module: nn.Conv2d, _: Any, result: torch.Tensor) -> None:
+            source[id(result)] = module
+            results.append(result)
+
+        names = {module: name for name, module in self.network.named_modules()}
+
+        def pair(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if id(inputs[0]) in source:
+                pairs.append((source[id(inputs[0])], names[module]))
+
+        hooks = []
+        for module in self.network.modules():
+            if isinstance(module, nn.Conv2d):
+                hooks.append(module.register_forward_hook(remember))
+            elif isinstance(module, nn.BatchNorm2d):
+                hooks.append(module.register_forward_pre_hook(pair))
+        parameter = next(self.parameters())
+        self.network(parameter.new_zeros(1, 3, 64, 64))
+        for hook in hooks:
+            hook.remove()
+        for conv, name in pairs:
+            norm = self.network.get_submodule(name)
+            folded = fuse_conv_bn_eval(conv, norm)
+            conv.weight, conv.bias = folded.weight, folded.bias
+            self.network.set_submodule(name, getattr(norm, "act", nn.Identity()))
+
+
+def create_network(name: str, **options: Any) -> Any:
+    """Return a timm network that gives features, with random weights unless ``options`` say other.
+
+    Raises:
+        LesionError: if timm is not installed or has no such network, or it gives no features.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise LesionError(f"MODEL.TIMM.NAME needs timm ({error}): pip install timm") from error
+    try:
+        return timm.create_model(name, features_only=True, **options)
+    except Exception as error:  # each family of networks refuses in its own way
+        raise LesionError(
+            f"MODEL.TIMM.NAME: {name or '(empty)'}: {error}; give one of timm.list_models() that "
+            "has features"
+        ) from error
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+@BACKBONE_REGISTRY.register()
+def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Build Detectron2's FPN on the network ``MODEL.TIMM.NAME``."""
+    return FPN(
+        bottom_up=TimmBackbone(cfg.MODEL.TIMM.NAME, cfg.MODEL.BACKBONE.FREEZE_AT),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
