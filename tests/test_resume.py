@@ -88,6 +88,7 @@ def test_what_can_change_on_the_way(opts, copy):
         ("SOLVER.OPTIMIZER", "AdamW"),
         ("SOLVER.AMP.ENABLED", True),
         ("SOLVER.BIAS_LR_FACTOR", 2.0),
+        ("SOLVER.EMA_DECAY", 0.9),
     ],
 )
 def test_what_cannot_is_one_line_with_both_values(key, value, copy, monkeypatch):

@@ -29,7 +29,7 @@ from lesion_d2.prediction.segmenter import Segmenter
 # What a checkpoint is of: with another value it cannot be continued.
 _FIXED = (
     "MODEL.", "SOLVER.OPTIMIZER", "SOLVER.AMP.", "SOLVER.BIAS_LR_FACTOR",
-    "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS",
+    "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.EMA_DECAY",
 )  # fmt: skip
 _FREE = (
     "MODEL.WEIGHTS", "MODEL.DEVICE", "MODEL.BACKBONE.FREEZE_AT", "MODEL.ROI_HEADS.NMS_THRESH_TEST",
