@@ -7,6 +7,7 @@ import csv
 import os
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -27,8 +28,7 @@ class DarkPixels:
 
     enough = 10_000
 
-    def __init__(self):
-        self.settings = {"model_sha256": "dark"}
+    settings: ClassVar = {"model_sha256": "dark"}
 
     def __call__(self, images, *, channels, sizes):
         masks = [(image.mean(axis=2) < 100) for image in images]
@@ -146,7 +146,7 @@ def test_a_row_torn_anywhere_is_done_again(cut, tmp_path):
     assert folder_bytes(tmp_path / "out" / "masks") == expected
 
 
-def test_overwrite_deletes_what_its_tables_name(folder, tmp_path):
+def test_overwrite_deletes_what_its_tables_name(folder, tmp_path, monkeypatch):
     output = tmp_path / "out"
     predict(folder, output)
     mine = [
@@ -157,7 +157,13 @@ def test_overwrite_deletes_what_its_tables_name(folder, tmp_path):
     for path in mine:
         path.write_text("mine")
     PredictionFolder(output).remove()
-    assert sorted(path for path in output.rglob("*") if path.is_file()) == sorted(mine)
+    left = {path for path in output.rglob("*") if path.is_file()}
+    assert left == {*mine, output / "settings.json"}
+    monkeypatch.setattr(DarkPixels, "settings", {"model_sha256": "another"})
+    assert predict(folder, output) == []
+    assert len(rows(output / "predictions.csv")) == 3
+    assert "another" in (output / "settings.json").read_text()
+    assert {path.read_text() for path in mine} == {"mine"}
 
 
 def test_overwrite_of_a_share_leaves_the_others(folder, tmp_path):

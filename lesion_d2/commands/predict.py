@@ -80,8 +80,8 @@ def predict_files(
     files = files[number - 1 :: count]
     with alone(folder.table):
         with alone(folder.settings, timeout=60):
-            _check_settings(folder.settings, predictor.settings)
-        todo, failed = _to_do(files, folder)
+            _check_settings(folder, predictor.settings)
+            todo, failed = _to_do(files, folder)
         work = partial(_predict_file, predictor, folder, overlays)
         with (
             naming(folder.table),
@@ -197,8 +197,10 @@ def _measures(lesion: Lesion) -> Row:
     }
 
 
-def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-    if path.is_file():
+def _check_settings(folder: PredictionFolder, settings: dict[str, Any]) -> None:
+    """Compare the settings with those of the tables that are there; write them for the first."""
+    path = folder.settings
+    if path.is_file() and folder.tables:
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
             changed = [key for key in settings if earlier.get(key) != settings[key]]
@@ -206,14 +208,14 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
             changed = list(settings)
         if changed:
             raise LesionError(
-                f"--output: {path.parent} holds predictions made with another {changed[0]}; choose "
+                f"--output: {folder.root} holds predictions made with another {changed[0]}; choose "
                 "another folder, or --overwrite"
             )
         return
     # Hidden files are locks, and those of others about to become what is looked for here.
-    if any(not p.name.startswith(".") for p in path.parent.iterdir()):
+    if not path.is_file() and any(not p.name.startswith(".") for p in folder.root.iterdir()):
         raise LesionError(
-            f"--output: {path.parent} is not empty and holds no predictions; choose another folder"
+            f"--output: {folder.root} is not empty and holds no predictions; choose another folder"
         )
     with atomic_write(path) as stream:
         json.dump(settings, stream, indent=1)

@@ -94,7 +94,8 @@ class PredictionFolder:
             for folder, _, _ in os.walk(self.root / name, topdown=False):
                 with suppress(OSError):  # holds a file of somebody else
                     Path(folder).rmdir()
-        self.settings.unlink()
+        if set(self.root.iterdir()) == {self.settings}:
+            self.settings.unlink()  # else it shows that the folder, with files of others, is ours
 
 
 def name_of(row: Row) -> str | None:
