@@ -18,7 +18,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,9 +100,82 @@ def read_run_lengths(data: bytes) -> bool:
     return True
 
 
+def coco_files() -> Sequence[bytes]:
+    """Return COCO files of two images, with run lengths and with a polygon."""
+    import json
+
+    counts = run_length_files()[2].decode()
+    images = [
+        {"id": number, "file_name": f"images/{number}.jpg", "height": 24, "width": 32}
+        for number in (1, 2)
+    ]
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0}
+    annotation |= {"bbox": [4, 4, 10, 10], "area": 100}
+    shapes = ({"size": [24, 32], "counts": counts}, [[4, 4, 14, 4, 14, 14, 4, 14]])
+    return [
+        json.dumps(
+            {
+                "images": images,
+                "annotations": [annotation | {"segmentation": shape}],
+                "categories": [{"id": 1, "name": "lesion"}],
+            }
+        ).encode()
+        for shape in shapes
+    ]
+
+
+def read_coco(data: bytes) -> bool:
+    """Read the records of a COCO file."""
+    import json
+
+    from lesion_d2.data.coco import read_records
+    from lesion_d2.errors import LesionError
+
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):  # not JSON: refused where the file is read
+        return False
+    try:
+        read_records(content, ROOT)
+    except LesionError:
+        return False
+    return True
+
+
+@cache
+def bundle_files() -> Sequence[bytes]:
+    """Return a bundle of the demo's network with random weights."""
+    from lesion_d2.config.load import load_config
+    from lesion_d2.modeling.build import build_network
+    from lesion_d2.prediction.bundle import write_bundle
+
+    cfg = load_config(str(ROOT / "configs" / "demo.yaml"), ["MODEL.DEVICE", "cpu"])
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "bundle.safetensors")
+        write_bundle(path, cfg, build_network(cfg), None, {})
+        return [path.read_bytes()]
+
+
+def read_bundle_file(data: bytes) -> bool:
+    """Read a bundle."""
+    from lesion_d2.errors import LesionError
+    from lesion_d2.prediction.bundle import read_bundle
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "bundle.safetensors")
+        path.write_bytes(data)
+        try:
+            read_bundle(path)
+        except LesionError:
+            return False
+    return True
+
+
 TARGETS = {
     "images": Target(image_files, read_image_file),
     "run_lengths": Target(run_length_files, read_run_lengths),
+    "coco": Target(coco_files, read_coco),
+    "bundles": Target(bundle_files, read_bundle_file),
 }
 
 
@@ -134,6 +209,7 @@ def work(name: str, seed: int, keep: Path) -> None:
     rng = random.Random(seed)
     target = TARGETS[name]
     files = target.files()
+    assert all(map(target.read, files))  # imports what it needs, too
     taken: Counter[bool] = Counter()
     with open(keep / f"{name}.log", "a") as log:
         faulthandler.enable(log)
