@@ -225,6 +225,15 @@ def test_the_tool_says_what_is_wrong_in_one_line(tmp_path):
     assert stderr.count("\n") == 1
 
 
+def test_without_a_network_the_tool_asks_for_a_file(tmp_path):
+    arguments = ("--network", LITE, "--output", tmp_path / "weights.pth")
+    status, _, stderr = run_python("tools/timm_weights.py", *arguments, HF_HUB_OFFLINE="1")
+    assert status == 1
+    assert stderr.splitlines()[-1].startswith(f"error: {LITE}: timm cannot fetch its weights")
+    assert stderr.endswith("give a file of them as --source\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_refuses_weights_of_another_backbone(tiny_cfg, tmp_path):
     source, output = tmp_path / "source.pth", tmp_path / "weights.pth"
     other_network(source)

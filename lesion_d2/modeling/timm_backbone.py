@@ -127,8 +127,8 @@ class TimmBackbone(Backbone):
             self.network.set_submodule(name, getattr(norm, "act", nn.Identity()))
 
 
-def create_network(name: str, **options: Any) -> Any:
-    """Return a timm network that gives features, with random weights unless ``options`` say other.
+def create_network(name: str) -> Any:
+    """Return a timm network that gives features, with random weights.
 
     Raises:
         LesionError: if timm is not installed or has no such network, or it gives no features.
@@ -138,7 +138,7 @@ def create_network(name: str, **options: Any) -> Any:
     except ImportError as error:
         raise LesionError(f"MODEL.TIMM.NAME needs timm ({error}): pip install timm") from error
     try:
-        return timm.create_model(name, features_only=True, **options)
+        return timm.create_model(name, features_only=True)
     except Exception as error:  # each family of networks refuses in its own way
         raise LesionError(
             f"MODEL.TIMM.NAME: {name or '(empty)'}: {error}; give one of timm.list_models() that "

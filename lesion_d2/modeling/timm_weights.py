@@ -24,9 +24,10 @@ def write_timm_weights(name: str, source: Path | None, output: Path) -> None:
     """
     if source and not source.is_file():
         raise LesionError(f"{source}: no such file; give a file of weights of {name}")
-    network = create_network(name, pretrained=source is None)
-    wanted = network.state_dict()
-    if source:
+    wanted = create_network(name).state_dict()
+    if not source:
+        wanted = _download(name)
+    else:
         # The feature network joins by "_" what the whole network joins by ".".
         given = {key.replace(".", "_"): value for key, value in _read(name, source).items()}
         found = {key: given.get(key.replace(".", "_")) for key in wanted}
@@ -40,6 +41,18 @@ def write_timm_weights(name: str, source: Path | None, output: Path) -> None:
     state = {f"backbone.bottom_up.network.{key}": value for key, value in wanted.items()}
     with atomic_write(output, "wb") as stream:
         torch.save({"model": state, "network": name, "source": source and source.name}, stream)
+
+
+def _download(name: str) -> dict[str, Any]:
+    import timm
+
+    try:
+        return timm.create_model(name, features_only=True, pretrained=True).state_dict()
+    except Exception as error:  # a download fails in as many ways as there are networks
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise LesionError(
+            f"{name}: timm cannot fetch its weights ({reason}); give a file of them as --source"
+        ) from error
 
 
 def _read(name: str, source: Path) -> dict[str, Any]:
