@@ -10,6 +10,7 @@ from tiny import DEMO, ROOT, SMALL, TRAINING, load_tool, run_python, tiny_option
 
 from lesion_d2.commands.evaluate import evaluate
 from lesion_d2.errors import LesionError
+from lesion_d2.files import alone
 
 TRAIN, EVAL = ROOT / "tools" / "train_net.py", ROOT / "tools" / "eval.py"
 
@@ -73,6 +74,17 @@ def test_mistakes_are_named_before_any_work(tool, arguments, message, tiny_root,
     monkeypatch.setattr("sys.argv", [tool, *arguments])
     with pytest.raises(LesionError, match=message):
         load_tool(tool).main()
+
+
+def test_two_trainings_do_not_write_to_one_folder(tiny_root, tmp_path, monkeypatch):
+    opts = [str(item) for item in tiny_options(tmp_path / "run", *TRAINING)]
+    monkeypatch.setattr("sys.argv", ["train_net.py", "--config-file", DEMO, *opts])
+    with (
+        alone(tmp_path / "run"),
+        pytest.raises(LesionError, match="run: another process is writing it"),
+    ):
+        load_tool("train_net").main()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_mistake_is_one_line_and_a_status():

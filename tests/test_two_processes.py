@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from tiny import DEMO, ROOT, differences, load, load_tool, run_python, tiny_options
 from torch.utils.data import DataLoader
 
+from lesion_d2.commands import train as commands_train
 from lesion_d2.engine.launch import launch_run
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError, run_tool
@@ -35,11 +36,14 @@ class KeepWeights(HookBase):
         torch.save({key: value.detach().clone() for key, value in parameters.items()}, path)
 
 
+TRAIN = commands_train.train
+
+
 def train_and_keep_weights(args):
     """What each process of tools/train_net.py runs, with one more hook."""
     build_hooks = LesionTrainer.build_hooks
     LesionTrainer.build_hooks = lambda trainer: [*build_hooks(trainer), KeepWeights()]
-    load_tool("train_net").train(args)
+    TRAIN(args)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +53,13 @@ def folder(tiny_root, tmp_path_factory):
     opts = ("SOLVER.ITERS_PER_EPOCH", 2, "SOLVER.STAGES", STAGES, "SOLVER.WARMUP_ITERS", 0,
             "SOLVER.CHECKPOINTS_KEPT", 9)  # fmt: skip
     options = [str(item) for item in tiny_options(folder, *opts)]
-    tool = load_tool("train_net")
-    tool.train = train_and_keep_weights
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DETECTRON2_DATASETS", str(tiny_root.parent))
+        patch.setattr(commands_train, "train", train_and_keep_weights)
         patch.setattr(
             "sys.argv", ["train_net.py", "--config-file", DEMO, "--num-gpus", "2", *options]
         )
-        tool.main()
+        load_tool("train_net").main()
     return folder
 
 

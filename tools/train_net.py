@@ -34,27 +34,13 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(args: argparse.Namespace) -> None:
-    """Run one process of a training."""
-    from lesion_d2.engine.setup import setup
-    from lesion_d2.engine.trainer import LesionTrainer
-
-    cfg = setup(args)
-    trainer = LesionTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    trainer.train()
-
-
 def main() -> None:
-    """Check what can be checked, then launch the processes."""
+    """Train, or evaluate."""
     args = parse_arguments()
 
-    from lesion_d2.commands.evaluate import evaluate_and_draw
-    from lesion_d2.engine.launch import launch_run
-    from lesion_d2.engine.setup import check_run
+    from lesion_d2.commands.train import run
 
-    check_run(args, training=not args.eval_only)
-    launch_run(evaluate_and_draw if args.eval_only else train, args)
+    run(args)
 
 
 if __name__ == "__main__":
