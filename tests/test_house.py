@@ -3,10 +3,13 @@
 import ast
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tiny import ROOT
+
+from lesion_d2.parallel import available_cpus
 
 # From the top down; the folders of one line may import each other in one direction only.
 FLOORS = (
@@ -93,8 +96,20 @@ def test_prediction_and_scores_draw_nothing(folder):
     assert "from matplotlib" not in text
 
 
+@pytest.fixture(scope="session")
+def first_imports():
+    """What each module prints, by name, as the first import of an interpreter; some at a time."""
+
+    def run(name):
+        command = [sys.executable, "-W", "ignore", "-c", f"import {name}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    names = [name_of(path) for path in MODULES]
+    with ThreadPoolExecutor(available_cpus()) as executor:
+        return dict(zip(names, executor.map(run, names), strict=True))
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_each_module_alone(path):
-    command = [sys.executable, "-W", "ignore", "-c", f"import {name_of(path)}"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_each_module_alone(path, first_imports):
+    result = first_imports[name_of(path)]
     assert result.returncode == 0, result.stderr

@@ -20,6 +20,17 @@ PRIVATE = {
     ("detectron2.checkpoint.DetectionCheckpointer", "_load_file"): (
         "fvcore documents it as the place to read other formats; files are read there safely"
     ),
+    ("detectron2.checkpoint.DetectionCheckpointer", "_log_incompatible_keys"): (
+        "the only place that hears which weights of a file were left out"
+    ),
+    **dict.fromkeys(
+        (
+            ("detectron2.modeling.Backbone", "_out_features"),
+            ("detectron2.modeling.Backbone", "_out_feature_strides"),
+            ("detectron2.modeling.Backbone", "_out_feature_channels"),
+        ),
+        "what Detectron2's documents ask a backbone of one's own to set",
+    ),
     ("detectron2.modeling.roi_heads.StandardROIHeads", "_init_box_head"): (
         "the only place where another pooler can be put in"
     ),

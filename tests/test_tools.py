@@ -171,5 +171,5 @@ def test_the_same_checkpoint_gives_the_same_figures(evaluation, straight_run, ti
 def test_weights_of_another_model_are_refused(straight_run, tiny_cfg, tmp_path):
     weights = straight_run.folder / "model_final.pth"
     cfg = tiny_cfg(tmp_path, "MODEL.WEIGHTS", str(weights), "MODEL.ROI_MASK_HEAD.CONV_DIM", 32)
-    with pytest.raises(LesionError, match="have another shape"):
+    with pytest.raises(LesionError, match="tensors are not those of the model"):
         evaluate(cfg)
