@@ -1,6 +1,31 @@
-"""Arguments that several tools share."""
+"""The parser and the arguments that several tools share."""
 
 import argparse
+
+
+def tool_parser(description: str | None, epilog: str) -> argparse.ArgumentParser:
+    """Return a tool's parser, whose help keeps the lines of both texts."""
+    return argparse.ArgumentParser(
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def positive(text: str) -> int:
+    """Return ``text`` as a whole number of 1 or more, for argparse."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return int(text)
+
+
+def height_and_width(text: str) -> tuple[int, int]:
+    """Return ``HxW`` as two numbers, for argparse."""
+    try:
+        height, width = (int(side) for side in text.split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, such as 384x512") from None
+    return height, width
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,5 @@
-"""Converted data sets with planted copies, and evaluations of them."""
+"""Converted data sets with planted copies."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -49,17 +48,4 @@ def make_dataset(folder: Path, **splits: dict[int, bytes]) -> Path:
                 {"id": image_id, "isic_id": number(image_id), "file_name": file_name, **sides}
             )
         (folder / f"{split}.json").write_text(json.dumps({"images": images, "annotations": []}))
-    return folder
-
-
-def make_evaluation(folder: Path, name: str, **columns: dict[int, float]) -> Path:
-    """Write an evaluation: for each column the scores by image id."""
-    folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps({"dataset": name}))
-    with open(folder / "per_image.csv", "w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["image_id", "isic_id", *columns])
-        for image_id in next(iter(columns.values())):
-            scores = [column[image_id] for column in columns.values()]
-            writer.writerow([image_id, number(image_id % 10**7), *scores])
     return folder

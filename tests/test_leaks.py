@@ -2,19 +2,16 @@
 
 import csv
 import json
-import random
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from figure_files import texts
-from leak_files import OWN, make_dataset, make_evaluation, near, number, picture, repacked
+from leak_files import OWN, make_dataset, near, number, picture, repacked
 
 from lesion_d2.commands.find_leaks import find_leaks
 from lesion_d2.errors import LesionError
 from lesion_d2.leaks import sheet
-from lesion_d2.leaks.scores import compare_scores, read_scores
 from lesion_d2.leaks.search import find_twins, read_images
 
 
@@ -132,57 +129,6 @@ def test_a_second_data_set_is_searched_against_the_training(clean_dataset, tmp_p
     assert "external_train" not in str(result)  # it holds no image
 
 
-def test_the_scores_of_leaked_images_are_compared(planted_dataset, tmp_path):
-    max_iou = {10: 0.9, 11: 0.8, 12: 0.95, 13: 0.5, 14: 0.7}
-    jaccard = {key: value - 0.1 for key, value in max_iou.items()}
-    folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=max_iou, jaccard=jaccard)
-    result = find_leaks(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
-    scores = json.loads((tmp_path / "out" / "leaks.json").read_text())["scores"]
-    assert (scores["dataset"], scores["with_twin"], scores["without_twin"]) == (
-        "planted_test", 3, 2
-    )  # fmt: skip
-    assert scores["max_iou"]["mean_with_twin"] == pytest.approx(2.65 / 3)
-    assert scores["max_iou"]["mean_without_twin"] == pytest.approx(0.6)
-    assert scores["max_iou"]["difference"] == pytest.approx(2.65 / 3 - 0.6)
-    assert scores["jaccard"]["mean_without_twin"] == pytest.approx(0.5)
-    assert scores["jaccard"]["difference"] == pytest.approx(2.65 / 3 - 0.6)
-    assert "mean max_iou of 3 images with a twin and 2 without: 0.8833 and 0.6000" in str(result)
-
-
-def test_the_interval_agrees_with_a_slow_bootstrap(planted_dataset, tmp_path):
-    rng = np.random.default_rng(5)
-    with_twin, without = rng.beta(9, 1, 30).tolist(), rng.beta(8, 2, 200).tolist()
-    test = {100 + i: value for i, value in enumerate(with_twin + without)}
-    images = read_images([planted_dataset])
-    scores = read_scores(
-        make_evaluation(tmp_path / "e", "planted_test", max_iou={10: 0.5, 10_000_010: 0.7}), images
-    )
-    assert scores.by_measure["max_iou"].tolist() == [0.5]  # without the flipped copy
-    scores = type(scores)(
-        scores.place, np.array(list(test)), {"max_iou": np.array(list(test.values()))}
-    )
-    row = compare_scores(scores, set(range(100, 130)))["max_iou"]
-
-    draw = random.Random(1)
-    slow = []
-    for _ in range(4000):
-        first = [draw.choice(with_twin) for _ in with_twin]
-        second = [draw.choice(without) for _ in without]
-        slow.append(sum(first) / len(first) - sum(second) / len(second))
-    slow.sort()
-    assert row["difference"] == pytest.approx(sum(with_twin) / 30 - sum(without) / 200)
-    assert row["difference_low"] == pytest.approx(slow[100], abs=0.004)
-    assert row["difference_high"] == pytest.approx(slow[3899], abs=0.004)
-
-
-@pytest.mark.parametrize("ids", [(13, 14), (10, 13, 14), (10, 11)])
-def test_one_image_on_a_side_is_nothing_to_compare(planted_dataset, tmp_path, ids):
-    folder = make_evaluation(tmp_path / "e", "planted_test", max_iou=dict.fromkeys(ids, 0.5))
-    result = find_leaks(planted_dataset, eval_dir=folder, output=tmp_path / "out", sheets=0)
-    assert result.summary["scores"]["max_iou"] is None
-    assert "too few to compare" in str(result)
-
-
 # --- the sheets
 
 
@@ -210,28 +156,6 @@ def test_pairs_are_paged_up_to_the_limit(planted_dataset, monkeypatch):
 # --- mistakes
 
 
-@pytest.mark.parametrize(
-    ("name", "columns", "message"),
-    [
-        ("planted_train", {"max_iou": {0: 0.5}}, "the training split itself"),
-        ("other_test", {"max_iou": {10: 0.5}}, "of other_test, which is none of planted_train, "),
-        (["planted_test"], {"max_iou": {10: 0.5}}, "which is none of"),
-        ("planted_test", {"max_iou": {10: 0.5, 0: 0.5}}, "image 0 is not in .* test split"),
-        ("planted_test", {"jaccard": {10: 0.5}}, "per_image.csv: .*max_iou"),
-        ("planted_test", {"max_iou": {10: "half"}}, "per_image.csv: no number at max_iou"),
-        ("planted_test", {"max_iou": {10: 1.5}}, "per_image.csv: .*out of range"),
-        ("planted_test", {"max_iou": {}}, "per_image.csv: holds no image"),
-    ],
-)
-def test_an_evaluation_of_something_else_is_refused(
-    planted_dataset, tmp_path, name, columns, message
-):
-    folder = make_evaluation(tmp_path / "e", name, **columns)
-    with pytest.raises(LesionError, match=message):
-        find_leaks(planted_dataset, eval_dir=folder, output=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 def test_two_data_sets_of_one_name_are_refused(clean_dataset, tmp_path):
     other = make_dataset(tmp_path / "clean", test={0: OWN[0]})
     with pytest.raises(LesionError, match="is called clean like the other data set"):
@@ -246,7 +170,6 @@ def test_two_data_sets_of_one_name_are_refused(clean_dataset, tmp_path):
     [
         ({"workers": 0}, "workers: 0 is less than 1"),
         ({"sheets": -1}, "sheets: -1 is less than 0"),
-        ({"eval_dir": Path("nowhere")}, "nowhere/metrics.json: cannot be read"),
         ({"against": Path("nowhere")}, "nowhere/train.json: cannot be read"),
         ({"output": Path(__file__)}, "test_leaks.py: cannot be created .*--output"),
         ({"output": Path(__file__, "x")}, "cannot be created"),

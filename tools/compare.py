@@ -4,9 +4,9 @@
 Called as: tools/compare.py RUN RUN ... [option ...]
 """
 
-import argparse
 from pathlib import Path
 
+from lesion_d2.command_line import positive, tool_parser
 from lesion_d2.errors import run_tool
 from lesion_d2.evaluation.metrics import METRICS
 
@@ -28,9 +28,7 @@ examples:
 
 def main() -> None:
     """Print the comparison, and write it if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="two or more; the first is the baseline")
     add("--metric", choices=METRICS, default="jaccard", help="of the changes (default: jaccard)")
@@ -51,20 +49,8 @@ def main() -> None:
     from lesion_d2.commands.compare import compare_runs
 
     compare_runs(
-        options.runs,
-        options.metric,
-        options.count,
-        options.output,
-        options.dataset,
-        options.force,
+        options.runs, options.metric, options.count, options.output, options.dataset, options.force
     )
-
-
-def positive(text: str) -> int:
-    """Return ``text`` as a whole number of 1 or more, for argparse."""
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
 Called as: tools/convert_isic.py --images DIR --masks DIR --output DIR [option ...]
 """
 
-import argparse
 from pathlib import Path
 
+from lesion_d2.command_line import tool_parser
 from lesion_d2.errors import LesionError, run_tool
 from lesion_d2.parallel import available_cpus
 
@@ -17,10 +17,6 @@ examples:
   # the split of an earlier conversion, at another size
   tools/convert_isic.py --images Training_Input --masks Training_GroundTruth \\
       --output datasets/isic2018_512 --resize 512 --split-file datasets/isic2018/split.json
-  # the official parts, without splitting
-  tools/convert_isic.py --images Training_Input --masks Training_GroundTruth \\
-      --val-images Validation_Input --val-masks Validation_GroundTruth \\
-      --test-images Test_Input --test-masks Test_GroundTruth --output datasets/isic2018_official
 
 datasets/README.md has the archives and the size rule, docs/bad_input.md what happens to bad files.
 exit status: 0 every file was used, 2 some were left out (see audit.csv), 1 no data set was written
@@ -38,11 +34,7 @@ def main() -> int:
 
 
 def _parse() -> dict:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, EPILOG)
     add = parser.add_argument
     add("--images", type=Path, metavar="DIR", help="folder of the images, searched recursively")
     add("--masks", type=Path, metavar="DIR", help="folder of the masks")

@@ -4,9 +4,7 @@
 Called as: tools/eval.py --eval-only --config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]
 """
 
-import argparse
-
-from lesion_d2.command_line import add_run_arguments
+from lesion_d2.command_line import add_run_arguments, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -22,10 +20,6 @@ examples:
   the best checkpoint of a run on the test split:
     tools/eval.py --eval-only --config-file configs/isic_mrcnn.yaml \\
         MODEL.WEIGHTS output/isic_mrcnn/model_best.pth
-  on the validation split, counting instances from another score on:
-    tools/eval.py --eval-only --config-file configs/isic_mrcnn.yaml \\
-        MODEL.WEIGHTS output/isic_mrcnn/model_best.pth \\
-        DATASETS.TEST '("isic2018_val",)' TEST.SCORE_THRESH 0.7
   at the size of the original images, as the challenge scores:
     tools/eval.py --eval-only --config-file configs/isic_mrcnn.yaml \\
         MODEL.WEIGHTS output/isic_mrcnn/model_best.pth \\
@@ -35,9 +29,7 @@ examples:
 
 def main() -> None:
     """Check what can be checked, then launch the processes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     add_run_arguments(parser)
     args = parser.parse_args()
 

@@ -4,10 +4,9 @@
 Called as: tools/export.py --config-file FILE --output FILE MODEL.WEIGHTS FILE [KEY VALUE ...]
 """
 
-import argparse
 from pathlib import Path
 
-from lesion_d2.command_line import add_config_arguments
+from lesion_d2.command_line import add_config_arguments, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -26,9 +25,7 @@ examples:
 
 def main() -> None:
     """Load the checkpoint and write the bundle."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="*.safetensors")
     add_config_arguments(parser)
     args = parser.parse_args()

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
 """Search a converted data set for images of one split that show what another split shows.
 
-Called as: tools/find_leaks.py --dataset DIR [--against DIR] [--eval DIR] [option ...]
+Called as: tools/find_leaks.py --dataset DIR [--against DIR] [option ...]
 """
 
-import argparse
 from pathlib import Path
 
+from lesion_d2.command_line import tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -16,9 +16,6 @@ examples:
   tools/find_leaks.py --dataset datasets/isic2018
   # an external test set against the data of the training
   tools/find_leaks.py --dataset datasets/isic2018 --against datasets/ph2
-  # and what the leaks do to the scores
-  tools/find_leaks.py --dataset datasets/isic2018_plain \\
-      --eval output/plain/eval/isic2018_plain_test
 
 docs/notes/leaks.md has the method and results.
 exit status: 0 no leak, 2 leaks found, 1 error (such as an image that cannot be read)
@@ -27,19 +24,10 @@ exit status: 0 no leak, 2 leaks found, 1 error (such as an image that cannot be 
 
 def main() -> int:
     """Parse the command line, search, and print what was found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     add = parser.add_argument
     add("--dataset", type=Path, metavar="DIR", required=True, help="converted data set")
     add("--against", type=Path, metavar="DIR", help="second one, such as an external test set")
-    add(
-        "--eval",
-        type=Path,
-        metavar="DIR",
-        help="evaluation by tools/eval.py of a model trained on the train split of --dataset: "
-        "compare the images with a twin there with the others",
-    )
     add("--output", type=Path, metavar="DIR", help="default: output/leaks/NAME")
     add("--sheets", type=int, default=10, help="at most so many sheets of 24 pairs (default: 10)")
     add("--workers", type=int, metavar="N", help="processes (default: the CPUs available)")
@@ -48,12 +36,7 @@ def main() -> int:
     from lesion_d2.commands.find_leaks import find_leaks
 
     found = find_leaks(
-        options.dataset,
-        options.against,
-        options.eval,
-        options.output,
-        options.workers,
-        options.sheets,
+        options.dataset, options.against, options.output, options.workers, options.sheets
     )
     print(found)
     return 2 if found.leaks else 0

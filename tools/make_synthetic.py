@@ -4,9 +4,9 @@
 Called as: tools/make_synthetic.py --output DIR --count N [option ...]
 """
 
-import argparse
 from pathlib import Path
 
+from lesion_d2.command_line import height_and_width, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -22,18 +22,14 @@ files that are there are left.
 
 def main() -> None:
     """Parse the command line and write the archive."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__, EPILOG)
     add = parser.add_argument
     add("--output", type=Path, metavar="DIR", required=True, help="folder to create or go on with")
     add("--count", type=int, metavar="N", required=True, help="number of pictures")
     add("--seed", type=int, default=0, help="seed of the data set (default: 0)")
     add(
         "--size",
-        type=_size,
+        type=height_and_width,
         nargs="+",
         metavar="HxW",
         help="height x width in pixels, taken in turn (default: eight, from 192x256 to 1024x1365)",
@@ -45,14 +41,6 @@ def main() -> None:
 
     sizes = options.size or DEFAULT_SIZES
     write_archive(options.output, options.count, options.seed, sizes, options.workers)
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in text.split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HxW, such as 384x512") from None
-    return height, width
 
 
 if __name__ == "__main__":

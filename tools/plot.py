@@ -4,10 +4,10 @@
 Called as: tools/plot.py FIGURE --dataset DIR | --run DIR | --eval DIR [option ...]
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+from lesion_d2.command_line import positive, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -63,9 +63,7 @@ COUNTS = {"samples": 6, "augmentations": 2, "predictions": 8}
 
 def parse_arguments() -> dict[str, Any]:
     """Return the figure's name and the arguments of its function."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
     for name, (folders, help, output) in FIGURES.items():
         add = figures.add_parser(name, help=help, description=f"Draw {help}.").add_argument
@@ -89,13 +87,6 @@ def parse_arguments() -> dict[str, Any]:
             what = "which images, by their IoU (default: random)"
             add("--which", choices=choices, default="random", help=what)
     return vars(parser.parse_args())
-
-
-def positive(text: str) -> int:
-    """Return ``text`` as a whole number of 1 or more, for argparse."""
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
 
 
 def main() -> None:

@@ -4,11 +4,10 @@
 Called as: tools/predict.py --input FOLDER|FILE|PATTERN ... --output DIR --bundle FILE
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from lesion_d2.command_line import add_config_arguments
+from lesion_d2.command_line import add_config_arguments, tool_parser
 from lesion_d2.errors import LesionError, run_tool
 from lesion_d2.files import escape_name
 
@@ -30,11 +29,10 @@ examples:
   half of it on each of two machines, into one folder:
     tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 1/2
     tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 2/2
-  with a run's checkpoint, averaging eight views of each image:
+  with a run's checkpoint, averaging two views of each image:
     tools/predict.py --config-file output/isic_mrcnn/config.yaml --input 'photographs/*.jpg' \\
-        --output predictions MODEL.WEIGHTS output/isic_mrcnn/model_best.pth TEST.VIEWS \\
-        '("identity","horizontal","vertical","rotate180","rotate90","rotate270","transpose",\\
-"antitranspose")'
+        --output predictions MODEL.WEIGHTS output/isic_mrcnn/model_best.pth \\
+        TEST.VIEWS '("identity", "horizontal")'
 """
 
 
@@ -48,9 +46,7 @@ def shard(text: str) -> tuple[int, int]:
 
 def main() -> int:
     """Find the files, build the predictor, predict, report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     parser.add_argument(
         "--input",
         nargs="+",

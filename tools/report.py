@@ -4,9 +4,9 @@
 Called as: tools/report.py RUN [--dataset DIR] [--output FILE]
 """
 
-import argparse
 from pathlib import Path
 
+from lesion_d2.command_line import tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -23,9 +23,7 @@ examples:
 
 def main() -> None:
     """Write the reports, and print the path of each."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     parser.add_argument(
         "run",
         type=Path,

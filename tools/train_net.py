@@ -6,7 +6,7 @@ Called as: tools/train_net.py --config-file configs/isic_mrcnn.yaml [KEY VALUE .
 
 import argparse
 
-from lesion_d2.command_line import add_run_arguments
+from lesion_d2.command_line import add_run_arguments, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -15,18 +15,14 @@ examples:
     tools/train_net.py --config-file configs/isic_mrcnn.yaml OUTPUT_DIR output/original
   continue it after a stop, exactly where the last checkpoint left it:
     tools/train_net.py --config-file configs/isic_mrcnn.yaml --resume OUTPUT_DIR output/original
-  two processes:
-    tools/train_net.py --config-file configs/isic_mrcnn.yaml --num-gpus 2
-  the same under torchrun, which evaluation understands, too:
+  two processes, as with --num-gpus 2; evaluation understands torchrun, too:
     torchrun --nproc-per-node 2 tools/train_net.py --config-file configs/isic_mrcnn.yaml
 """
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )

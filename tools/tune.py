@@ -4,10 +4,9 @@
 Called as: tools/tune.py --config-file FILE MODEL.WEIGHTS FILE [KEY VALUE ...]
 """
 
-import argparse
 from pathlib import Path
 
-from lesion_d2.command_line import add_config_arguments
+from lesion_d2.command_line import add_config_arguments, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -28,9 +27,7 @@ examples:
 
 def main() -> None:
     """Check what can be checked, then tune in this process."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     add_config_arguments(parser)
     args = parser.parse_args()
 

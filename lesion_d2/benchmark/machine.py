@@ -3,12 +3,12 @@
 import importlib.metadata
 import os
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
+import torch
 
 from lesion_d2.parallel import available_cpus
 
@@ -22,41 +22,24 @@ def use_threads(threads: int) -> None:
     """Let OpenCV and torch use so many threads, here and in processes started from here."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     cv2.setNumThreads(threads)
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """Return processor, memory, present load, threads (as for `use_threads`) and versions."""
+    """Return processor, GPU, memory, present load, threads and versions."""
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     installed = {found.name.lower(): found.version for found in importlib.metadata.distributions()}
     versions = {name: installed[name] for name in _PACKAGES if name in installed}
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",
         "cpus": available_cpus(),
         "memory_gib": round(pages * page / 2**30, 1),
         "load": round(os.getloadavg()[0], 2),
         "threads": threads,
         "versions": {"Python": platform.python_version(), **versions},
     }
-
-
-def describe_device(device: str) -> dict[str, str]:
-    """Return the device, ``cpu`` or ``cuda``, and the GPU if it is one."""
-    if device != "cuda":
-        return {"device": device}
-    return {"device": device, "gpu": sys.modules["torch"].cuda.get_device_name()}
-
-
-def machine_lines(machine: dict[str, Any]) -> str:
-    """Return in words what the functions above gave."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
-    return (
-        f"{gpu}{machine['processor']}, {machine['cpus']} CPUs, {machine['memory_gib']} GiB, "
-        f"{machine['threads']} threads, load {machine['load']} at the start\n{versions}"
-    )
 
 
 def to_the_end(run: Callable[[], object], device: str) -> Callable[[], object]:
@@ -66,7 +49,7 @@ def to_the_end(run: Callable[[], object], device: str) -> Callable[[], object]:
 
     def wait() -> None:
         run()
-        sys.modules["torch"].cuda.synchronize()
+        torch.cuda.synchronize()
 
     return wait
 

@@ -48,7 +48,7 @@ class TrainerSteps:
 
     Args:
         trainer: to run.
-        batches: what it reads; repeated without end if it is a list.
+        batches: what it reads, repeated without end.
         iteration: to start from; the stage follows from it.
     """
 
@@ -58,15 +58,10 @@ class TrainerSteps:
         self.trainer = trainer
         trainer.iter = trainer.start_iter = iteration
         trainer.storage = EventStorage(iteration)
-        self.feed(batches)
+        trainer._trainer.data_loader = cycle(batches)
+        trainer._trainer._data_loader_iter_obj = None
         with trainer.storage:
             trainer.before_train()
-
-    def feed(self, batches: Iterable[Batch]) -> None:
-        """Read from these batches from now on."""
-        loop = self.trainer._trainer
-        loop.data_loader = cycle(batches) if isinstance(batches, list) else batches
-        loop._data_loader_iter_obj = None
 
     def __call__(self) -> None:
         """Run a step."""

@@ -7,7 +7,6 @@ and are compared within a round.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +32,8 @@ class Contender:
     prepare: Callable[[], object] = _nothing
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """Median and quartiles over the rounds."""
 
     median: float

@@ -1,17 +1,14 @@
 """Training steps against Detectron2's trainer and model as they come."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer
 
 from lesion_d2.benchmark.data import converted
-from lesion_d2.benchmark.machine import to_the_end, use_threads
-from lesion_d2.benchmark.memory import peak_memory
+from lesion_d2.benchmark.machine import to_the_end
 from lesion_d2.benchmark.models import LEARNING_RATE, benchmark_config, fill_for_benchmark
 from lesion_d2.benchmark.operations import MatrixProduct, step_operations
 from lesion_d2.benchmark.options import Options
@@ -25,105 +22,34 @@ from lesion_d2.data.loader import build_train_loader
 from lesion_d2.engine.trainer import BFloat16Trainer
 
 OURS, STOCK = "lesion_d2", "DefaultTrainer"
-_MEMORY_STEPS = 2  # the second one holds the optimizer's momentum, too
 _REGIONS = "roi_head/num_fg_samples"
-
-
-class Experiment(NamedTuple):
-    """What a process needs to build a contender; picklable.
-
-    Attributes:
-        options: of the benchmark.
-        root: converted data set.
-        start: iteration that the stage begins with.
-        freeze_at: of the stage.
-    """
-
-    options: Options
-    root: Path
-    start: int = 0
-    freeze_at: int = 0
-
-    def config(self) -> CfgNode:
-        """Return the experiment's config."""
-        register_dataset("benchmark", self.root)
-        cfg = benchmark_config(self.options)
-        cfg.DATASETS.TRAIN = ("benchmark_train",)
-        cfg.DATALOADER.NUM_WORKERS = 0
-        return cfg
-
-    def stock_config(self) -> CfgNode:
-        """Return the model zoo's config for the same work."""
-        stock = stock_config(self.config())
-        stock.MODEL.BACKBONE.FREEZE_AT = self.freeze_at
-        stock.SOLVER.BASE_LR = LEARNING_RATE
-        return stock
-
-    def batches(self) -> list[Batch]:
-        """Return the batches that every contender trains on."""
-        cfg = self.config()
-        count = max(1, self.options.images // cfg.SOLVER.IMS_PER_BATCH)
-        return list(islice(build_train_loader(cfg), count))
 
 
 def run(options: Options) -> tuple[str, list[Section]]:
     """Measure each stage; return the device, and the results."""
-    benchmark_config(options)  # before any work
-    experiment = Experiment(options, converted(options, "train").resolve())
-    cfg = experiment.config()
+    cfg = benchmark_config(options)
+    register_dataset("benchmark", converted(options, "train"))
+    cfg.DATASETS.TRAIN = ("benchmark_train",)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    count = max(1, options.images // cfg.SOLVER.IMS_PER_BATCH)
+    batches = list(islice(build_train_loader(cfg), count))
     stages = stages_from_config(cfg)
     starts = [0, *(stage.end for stage in stages[:-1])]
     return cfg.MODEL.DEVICE, [
-        _stage(experiment._replace(start=start, freeze_at=stage.freeze_at), cfg, number, stage)
+        _stage(options, cfg, batches, number, stage, start)
         for number, (start, stage) in enumerate(zip(starts, stages, strict=True), start=1)
     ]
 
 
-def ours(experiment: Experiment) -> TrainerSteps:
-    """Return steps of this project's trainer."""
-    return _detectron2(experiment, OurTrainer(experiment.config()), experiment.start)
-
-
-def stock(experiment: Experiment) -> TrainerSteps:
-    """Return steps of Detectron2's trainer with the model zoo's config."""
-    return _detectron2(experiment, StockTrainer(experiment.stock_config()), 0)
-
-
-def _detectron2(
-    experiment: Experiment, trainer: OurTrainer | StockTrainer, start: int
-) -> TrainerSteps:
-    batches = experiment.batches()
-    fill_for_benchmark(trainer.model, experiment.options.weights, batches[0])
-    return TrainerSteps(trainer, batches, start)
-
-
-_BUILD: dict[str, Callable[[Experiment], TrainerSteps]] = {OURS: ours, STOCK: stock}
-
-
-def build_steps(experiment: Experiment, name: str) -> TrainerSteps:
-    """Return a contender, of the same random weights each time."""
-    torch.manual_seed(0)
-    return _BUILD[name](experiment)
-
-
-def train_a_little(experiment: Experiment, name: str) -> None:
-    """Build one contender and run a few steps; its memory is measured in a process of its own."""
-    use_threads(experiment.options.threads)
-    step = build_steps(experiment, name)
-    for _ in range(_MEMORY_STEPS):
-        step()
-
-
-def _stage(experiment: Experiment, cfg: CfgNode, number: int, stage: Stage) -> Section:
-    options, device = experiment.options, cfg.MODEL.DEVICE
-    measured = _BUILD if options.memory else ()
-    peaks = {name: peak_memory(train_a_little, experiment, name) for name in measured}
-    steps = {name: build_steps(experiment, name) for name in _BUILD}
-    batch = experiment.batches()[0]
+def _stage(
+    options: Options, cfg: CfgNode, batches: list[Batch], number: int, stage: Stage, start: int
+) -> Section:
+    device = cfg.MODEL.DEVICE
+    steps = _contenders(options, cfg, batches, stage, start)
     operations = {}
     for name, step in steps.items():
         step()  # freezes what the stage has frozen
-        operations[name] = step_operations(step.trainer.model, batch)
+        operations[name] = step_operations(step.trainer.model, batches[0])
     # A floor is what a step's operations take at the rate of matrix products of its type.
     products = {name: MatrixProduct(_precision(step), device) for name, step in steps.items()}
     floors = {
@@ -152,7 +78,26 @@ def _stage(experiment: Experiment, cfg: CfgNode, number: int, stage: Stage) -> S
         f"stage {number}: FREEZE_AT {stage.freeze_at}, {cfg.SOLVER.IMS_PER_BATCH} images a step, "
         f"{options.weights_words}"
     )
-    return Section(title, "step", 1, seconds, (STOCK,), peaks, columns)
+    return Section(title, "step", 1, seconds, (STOCK,), columns)
+
+
+def _contenders(
+    options: Options, cfg: CfgNode, batches: Sequence[Batch], stage: Stage, start: int
+) -> dict[str, TrainerSteps]:
+    """Return steps of both trainers, with the same weights or of the same random seed."""
+    stock = stock_config(cfg)
+    stock.MODEL.BACKBONE.FREEZE_AT = stage.freeze_at
+    stock.SOLVER.BASE_LR = LEARNING_RATE
+    steps = {}
+    for name, build, config, iteration in (
+        (OURS, OurTrainer, cfg, start),
+        (STOCK, StockTrainer, stock, 0),
+    ):
+        torch.manual_seed(0)
+        trainer = build(config)
+        fill_for_benchmark(trainer.model, options.weights, batches[0])
+        steps[name] = TrainerSteps(trainer, batches, iteration)
+    return steps
 
 
 def _precision(steps: TrainerSteps) -> torch.dtype:

@@ -9,8 +9,7 @@ from typing import Any
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.style import save_figure
 from lesion_d2.files import atomic_write
-from lesion_d2.leaks.counts import count_leaks, leaks_in_words, with_twin
-from lesion_d2.leaks.scores import compare_scores, read_scores, training_split
+from lesion_d2.leaks.counts import count_leaks, leaks_in_words
 from lesion_d2.leaks.search import find_twins, read_images
 from lesion_d2.leaks.sheet import sheet_figures
 from lesion_d2.parallel import available_cpus
@@ -43,7 +42,6 @@ class FoundLeaks:
 def find_leaks(
     dataset: Path,
     against: Path | None = None,
-    eval_dir: Path | None = None,
     output: Path | None = None,
     workers: int | None = None,
     sheets: int = 10,
@@ -53,7 +51,6 @@ def find_leaks(
     Args:
         dataset: the data set of the training.
         against: a second data set, such as an external test set.
-        eval_dir: an evaluation of any split but the training's, whose scores to compare.
         output: the folder to write to; by default ``output/leaks/`` and the names.
         workers: number of processes that read images; by default the CPUs available.
         sheets: the most contact sheets.
@@ -67,7 +64,6 @@ def find_leaks(
             raise LesionError(f"{name}: {value} is less than {least}")
     folders = [dataset, against] if against else [dataset]
     images = read_images(folders)
-    scores = read_scores(eval_dir, images) if eval_dir else None
     names = "_".join(folder.absolute().name for folder in folders)
     output = output or Path("output", "leaks", names)
     try:
@@ -80,9 +76,6 @@ def find_leaks(
     twins = find_twins(images, workers)
     leaks = [pair for pair in twins if pair.first.place != pair.second.place]
     summary = count_leaks(images, twins)
-    if scores:
-        affected = with_twin(twins, scores.place, training_split(images))
-        summary["scores"] = compare_scores(scores, affected)
     files = [output / "leaks.json", output / "leaks.csv"]
     with atomic_write(files[0]) as stream:
         json.dump(summary, stream, indent=1)

@@ -7,7 +7,6 @@ from typing import Any
 
 from tabulate import tabulate
 
-from lesion_d2.leaks.scores import MEASURES, training_split
 from lesion_d2.leaks.search import KINDS, Place, PlacedImage, Twins
 
 
@@ -29,11 +28,11 @@ def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[s
         twins: all pairs among them.
 
     Returns:
-        the content of ``leaks.json``, but for the scores.
+        the content of ``leaks.json``.
     """
     sizes = Counter(placed.place for placed in images)
     kinds = Counter((pair.places, pair.kind) for pair in twins)
-    training = training_split(images)
+    training = Place(images[0].place.dataset, "train")
     affected = {
         place: len(with_twin(twins, place, training)) for place in sizes if place != training
     }
@@ -73,20 +72,4 @@ def leaks_in_words(summary: dict[str, Any]) -> str:
         f"twin in {summary['training']}"
         for place, row in summary["with_twin_in_training"].items()
     ]
-    scores = summary.get("scores", {})
-    measures = [name for name in MEASURES if name in scores]
-    for measure in measures:
-        says = "too few to compare"
-        if row := scores[measure]:
-            says = (
-                f"{row['mean_with_twin']:.4f} and {row['mean_without_twin']:.4f}, difference "
-                f"{row['difference']:+.4f} (95 % interval {row['difference_low']:+.4f} to "
-                f"{row['difference_high']:+.4f})"
-            )
-        lines.append(
-            f"{scores['dataset']}, mean {measure} of {scores['with_twin']:,} images with a twin "
-            f"and {scores['without_twin']:,} without: {says}"
-        )
-    if any(scores[name] for name in measures):
-        lines.append("such images differ in more than the twin: a difference alone proves no leak")
     return "\n".join(lines)

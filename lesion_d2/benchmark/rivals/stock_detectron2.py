@@ -1,14 +1,11 @@
 """Detectron2 as its model zoo and its tutorials use it."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from detectron2 import model_zoo
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_train_loader
 from detectron2.data.datasets import register_coco_instances
-from detectron2.structures import BitMasks, Instances
 from torch.utils.data import DataLoader
 
 ZOO_CONFIG = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
@@ -55,15 +52,3 @@ def stock_loader(cfg: CfgNode, name: str, root: Path) -> DataLoader:
     cfg = cfg.clone()
     cfg.DATASETS.TRAIN = (name,)
     return build_detection_train_loader(cfg)
-
-
-def with_boxes(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a segmenter's outputs with the boxes and classes that ``COCOEvaluator`` reads."""
-    completed = []
-    for output in outputs:
-        found: Instances = output["instances"]
-        instances = Instances(found.image_size, **found.get_fields())
-        instances.pred_boxes = BitMasks(found.pred_masks).get_bounding_boxes()
-        instances.pred_classes = found.scores.new_zeros(len(found)).long()
-        completed.append({"instances": instances})
-    return completed
