@@ -270,7 +270,7 @@ def noisy_copies(folders, count):
     write_table(evaluation, rows)
 
 
-@pytest.mark.parametrize(("limit", "pictures"), [(2_000_000, 82), (1_853_000, 64)])
+@pytest.mark.parametrize(("limit", "pictures"), [(8_000_000, 82), (4_416_000, 64)])
 def test_the_page_keeps_to_its_size(folders, monkeypatch, limit, pictures):
     count = 82
     noisy_copies(folders, count)

@@ -4,9 +4,9 @@
 Called as: tools/timm_weights.py --network NAME [--source FILE] --output FILE
 """
 
-import argparse
 from pathlib import Path
 
+from lesion_d2.command_line import tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -23,9 +23,7 @@ examples:
 
 def main() -> None:
     """Parse the command line and write the file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__, EPILOG)
     parser.add_argument("--network", required=True, metavar="NAME", help="its name in timm")
     parser.add_argument("--source", type=Path, metavar="FILE", help="weights: .pth, .safetensors")
     parser.add_argument("--output", type=Path, metavar="FILE", required=True, help="to write")

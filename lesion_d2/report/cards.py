@@ -14,8 +14,9 @@ from lesion_d2.results.submission import read_submitted
 
 SHEETS = {"worst": "worst", "median": "nearest to the median", "best": "best"}
 SHEET_IMAGES = 20
-# A picture of fewer bytes is not worth looking at.
-LEAST_PICTURE = 5_000
+# The longer side of a picture in pixels, and of how many images on it is the small one.
+SIDE, SMALL_SIDE = 256, 128
+MANY_IMAGES = 800
 
 
 class Card(NamedTuple):
@@ -51,36 +52,38 @@ def make_cards(
     evaluation: Evaluation,
     lesions: dict[int, LesionImage],
     sheets: dict[str, list[int]],
-    limit: int,
+    room: float,
 ) -> list[Card]:
     """Read every image once and return a card for each row of the table.
 
-    Where there is no room for all pictures, those of the contact sheets and of the lowest Jaccard
-    indices are made.
+    The contact sheets have all their pictures. Others are made from the lowest Jaccard index on,
+    as long as there is room.
 
     Args:
         evaluation: with all columns.
         lesions: of the data set, by id.
         sheets: rows of the contact sheets.
-        limit: the most bytes of all pictures.
+        room: bytes for all pictures.
 
     Raises:
         LesionError: an image or a submitted mask cannot be read.
     """
     columns = {name: values.tolist() for name, values in evaluation.table.items()}
     ids = columns["image_id"]
+    side = SIDE if len(ids) <= MANY_IMAGES else SMALL_SIDE
+    on_sheets = {row for rows in sheets.values() for row in rows}
     worst = np.argsort(evaluation.table["jaccard"], kind="stable").tolist()
-    wanted = [row for rows in (*sheets.values(), worst) for row in rows if ids[row] in lesions]
-    shown = set(list(dict.fromkeys(wanted))[: limit // LEAST_PICTURE])
-    room = limit / max(1, len(shown))
-
-    cards = []
-    for row, image_id in enumerate(progress_bar(ids, "pictures", unit="image")):
-        lesion = lesions[image_id % FLIP_ID_STEP]
+    cards = {}
+    for row in progress_bar(
+        sorted(worst, key=lambda row: row not in on_sheets), "pictures", unit="image"
+    ):
+        lesion = lesions[ids[row] % FLIP_ID_STEP]
         thumbnail, facts = look_at(lesion)
         picture = None
-        if row in shown:
+        if row in on_sheets or (room > 0 and ids[row] in lesions):
             mask = read_submitted(evaluation.folder, lesion).astype(np.float32)
-            picture = make_picture(thumbnail, mask, room)
-        cards.append(Card({name: column[row] for name, column in columns.items()}, facts, picture))
-    return cards
+            picture = make_picture(thumbnail, mask, side)
+            room -= picture.size
+        scores = {name: column[row] for name, column in columns.items()}
+        cards[row] = Card(scores, facts, picture)
+    return [cards[row] for row in range(len(ids))]

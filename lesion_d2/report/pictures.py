@@ -1,4 +1,4 @@
-"""Small pictures with outlines, within a number of bytes."""
+"""Small pictures with outlines."""
 
 import base64
 from typing import NamedTuple
@@ -12,7 +12,6 @@ from lesion_d2.images.scaling import fit
 from lesion_d2.report.facts import Thumbnail
 
 JPEG_QUALITY = 80
-SHRINK_STEP = 0.85
 # Outlines are drawn in quarters of a pixel and may be this far off, in pixels.
 UNITS = 4
 TOLERANCE = 0.3
@@ -48,29 +47,22 @@ class Picture(NamedTuple):
         return len(self.jpeg) + len(self.truth) + len(self.prediction) + MARKUP_BYTES
 
 
-def make_picture(
-    thumbnail: Thumbnail, prediction: npt.NDArray[np.float32], limit: float
-) -> Picture:
-    """Return a picture as large as ``limit`` allows.
+def make_picture(thumbnail: Thumbnail, prediction: npt.NDArray[np.float32], side: int) -> Picture:
+    """Return a picture.
 
     Args:
         thumbnail: the image and its ground truth.
         prediction: the submitted mask, of any size that has the image's proportions.
-        limit: the most bytes in the page.
+        side: of the picture, the longer one, at most that of the thumbnail, in pixels.
     """
-    side = float(max(thumbnail.truth.shape))
-    while True:
-        rgb = fit(thumbnail.rgb, side)
-        size = rgb.shape[1::-1]
-        paths = [
-            _path(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))
-            for mask in (thumbnail.truth, prediction)
-        ]
-        _, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        picture = Picture(base64.b64encode(jpeg.tobytes()).decode("ascii"), *size, *paths)
-        if picture.size <= limit or side <= 1:
-            return picture
-        side *= SHRINK_STEP
+    rgb = fit(thumbnail.rgb, side)
+    size = rgb.shape[1::-1]
+    paths = [
+        _path(cv2.resize(mask, size, interpolation=cv2.INTER_AREA))
+        for mask in (thumbnail.truth, prediction)
+    ]
+    _, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return Picture(base64.b64encode(jpeg.tobytes()).decode("ascii"), *size, *paths)
 
 
 def _path(mask: np.ndarray) -> str:
