@@ -156,6 +156,13 @@ def walk_files(folder: Path) -> Iterator[Path]:
             yield Path(parent, name)
 
 
+def write_json(path: Path, content: Any, **kwargs: Any) -> None:
+    """Write JSON whole or not at all; ``kwargs`` go to :func:`json.dump`."""
+    with atomic_write(path) as stream:
+        json.dump(content, stream, indent=1, **kwargs)
+        stream.write("\n")
+
+
 def read_json(path: Path, remedy: str) -> Any:
     """Return what the JSON file ``path`` holds.
 

@@ -13,7 +13,7 @@ from lesion_d2.benchmark.convert import inflate, read_entropy_codes
 from lesion_d2.benchmark.data import link_pairs, pairs_of
 from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
-from lesion_d2.benchmark.timing import Contender, Spread, alternate, ratio, spread
+from lesion_d2.benchmark.timing import Spread, alternate, ratio, spread
 from lesion_d2.errors import LesionError
 
 # --- timing
@@ -29,36 +29,32 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def contender(self, name, durations, setup=0.0):
+    def contender(self, name, durations):
         remaining = iter(durations)
 
         def run():
             self.log.append(name)
             self.now += next(remaining)
 
-        def prepare():
-            self.now += setup
+        return run
 
-        return Contender(name, run, prepare)
+    def prepare(self, name):
+        self.now += 50
 
 
 def test_contenders_take_turns_and_change_the_order():
     clock = Clock()
-    contenders = [clock.contender(name, [1] * 5) for name in "abc"]
+    contenders = {name: clock.contender(name, [1] * 5) for name in "abc"}
     alternate(contenders, 4, "", clock=clock)
     assert "".join(clock.log) == "cba" + "abc" + "cba" + "abc" + "cba"
 
 
 def test_seconds_leave_out_warm_up_and_preparation():
     clock = Clock()
-    contenders = [
-        clock.contender("ours", [100, 1, 2, 4], setup=50),
-        clock.contender("theirs", [100, 3, 6, 12]),
-    ]
-    seconds = alternate(contenders, 3, "", clock=clock)
+    durations = {"ours": [100, 1, 2, 4], "theirs": [100, 3, 6, 12]}
+    contenders = {name: clock.contender(name, values) for name, values in durations.items()}
+    seconds = alternate(contenders, 3, "", prepare=clock.prepare, clock=clock)
     assert seconds == {"ours": [1, 2, 4], "theirs": [3, 6, 12]}
-    cold = alternate([clock.contender("ours", [7])], 1, "", warm_up=False, clock=clock)
-    assert cold == {"ours": [7]}
 
 
 def test_a_ratio_is_taken_within_the_round():

@@ -168,8 +168,6 @@ def test_two_data_sets_of_one_name_are_refused(clean_dataset, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"workers": 0}, "workers: 0 is less than 1"),
-        ({"sheets": -1}, "sheets: -1 is less than 0"),
         ({"against": Path("nowhere")}, "nowhere/train.json: cannot be read"),
         ({"output": Path(__file__)}, "test_leaks.py: cannot be created .*--output"),
         ({"output": Path(__file__, "x")}, "cannot be created"),

@@ -6,7 +6,7 @@ Called as: tools/find_leaks.py --dataset DIR [--against DIR] [option ...]
 
 from pathlib import Path
 
-from lesion_d2.command_line import tool_parser
+from lesion_d2.command_line import positive, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
@@ -30,7 +30,7 @@ def main() -> int:
     add("--against", type=Path, metavar="DIR", help="second one, such as an external test set")
     add("--output", type=Path, metavar="DIR", help="default: output/leaks/NAME")
     add("--sheets", type=int, default=10, help="at most so many sheets of 24 pairs (default: 10)")
-    add("--workers", type=int, metavar="N", help="processes (default: the CPUs available)")
+    add("--workers", type=positive, metavar="N", help="processes (default: the CPUs available)")
     options = parser.parse_args()
 
     from lesion_d2.commands.find_leaks import find_leaks

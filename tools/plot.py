@@ -24,39 +24,23 @@ FOLDERS = {
     "run": "run, written by tools/train_net.py",
     "eval": "evaluation, written by tools/eval.py",
 }
-# Folders it is drawn from, what it shows, where it goes.
+# Folders it is drawn from, and what it shows.
 FIGURES = {
-    "resolutions": (
-        ("dataset",),
-        "sizes of the original images and the 700 x 700 rule",
-        "DATASET/figures/resolutions.png",
-    ),
-    "samples": (
-        ("dataset",),
-        "random images with their masks",
-        "DATASET/figures/samples_SPLIT.png",
-    ),
-    "augmentations": (
-        ("dataset",),
-        "random images as the colour augmentations change them",
-        "DATASET/figures/augmentations.png",
-    ),
-    "losses": (("run",), "six losses by epoch, training and validation", "RUN/figures/losses.png"),
-    "boxplot": (
-        ("eval",),
-        "box plot of the per-image IoU beside the original experiment's",
-        "EVAL/boxplot.png",
-    ),
-    "predictions": (
-        ("eval", "dataset"),
-        "predictions beside the ground truth",
-        "EVAL/predictions_WHICH.png",
-    ),
-    "all": (
-        ("run", "dataset"),
-        "all of these, into RUN/figures and each evaluation's folder",
-        "",
-    ),
+    "resolutions": ("dataset", "sizes of the original images and the 700 x 700 rule"),
+    "samples": ("dataset", "random images with their masks"),
+    "augmentations": ("dataset", "random images as the colour augmentations change them"),
+    "losses": ("run", "six losses by epoch, training and validation"),
+    "boxplot": ("eval", "box plot of the per-image IoU beside the original experiment's"),
+    "predictions": ("eval dataset", "predictions beside the ground truth"),
+    "all": ("run dataset", "all of these, into RUN/figures and each evaluation's folder"),
+}
+OUTPUTS = {
+    "resolutions": "DATASET/figures/resolutions.png",
+    "samples": "DATASET/figures/samples_SPLIT.png",
+    "augmentations": "DATASET/figures/augmentations.png",
+    "losses": "RUN/figures/losses.png",
+    "boxplot": "EVAL/boxplot.png",
+    "predictions": "EVAL/predictions_WHICH.png",
 }
 COUNTS = {"samples": 6, "augmentations": 2, "predictions": 8}
 
@@ -65,13 +49,13 @@ def parse_arguments() -> dict[str, Any]:
     """Return the figure's name and the arguments of its function."""
     parser = tool_parser(__doc__, EPILOG)
     figures = parser.add_subparsers(dest="figure", required=True, metavar="FIGURE")
-    for name, (folders, help, output) in FIGURES.items():
+    for name, (folders, help) in FIGURES.items():
         add = figures.add_parser(name, help=help, description=f"Draw {help}.").add_argument
-        for folder in folders:
+        for folder in folders.split():
             what = f"folder of the {FOLDERS[folder]}"
             dest = f"{folder}_dir"
             add(f"--{folder}", type=Path, required=True, metavar="DIR", dest=dest, help=what)
-        if output:
+        if output := OUTPUTS.get(name):
             add("--output", type=Path, metavar="FILE", help=f"default: {output}")
         if count := COUNTS.get(name):
             add("--count", type=positive, default=count, help=f"how many (default: {count})")

@@ -15,7 +15,7 @@ from lesion_d2.benchmark.data import Archive, given_pairs, open_archive, pairs_o
 from lesion_d2.benchmark.options import Options
 from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
-from lesion_d2.benchmark.timing import Contender, alternate
+from lesion_d2.benchmark.timing import alternate
 from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.convert.pairs import Pair
 
@@ -35,9 +35,11 @@ def run(options: Options) -> tuple[str, list[Section]]:
             work[name] = partial(convert_quietly, archive, output, workers, group)
     work[OPENCV] = partial(convert_with_opencv, *archive, output)
     work[FLOOR] = partial(read_entropy_codes, pairs_of(archive))
-    remove = partial(shutil.rmtree, output, ignore_errors=True)
-    contenders = [Contender(name, once, remove) for name, once in work.items()]
-    seconds = alternate(contenders, options.repeats, "converting")
+
+    def remove(name: str) -> None:
+        shutil.rmtree(output, ignore_errors=True)
+
+    seconds = alternate(work, options.repeats, "converting", prepare=remove)
     title = f"conversion of {options.images} images, --resize original"
     return "cpu", [Section(title, "image", options.images, seconds, (OPENCV, FLOOR))]
 

@@ -1,6 +1,5 @@
 """Pictures to work on: drawn, or those of a given folder."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,9 @@ def open_archive(options: Options, *, repeat: bool = False) -> Archive:
         LesionError: if ``options.dataset`` is not an archive or has fewer pairs.
     """
     root = options.folder / "archive"
-    if not options.dataset:
-        return draw_archive(root, options.images, options.sizes)
-    return link_pairs(given_pairs(options.dataset), root, options.images, repeat=repeat)
-
-
-def draw_archive(root: Path, count: int, sizes: Sequence[tuple[int, int]]) -> Archive:
-    """Draw ``count`` pictures."""
-    write_archive(root, count, sizes=sizes)
+    if options.dataset:
+        return link_pairs(given_pairs(options.dataset), root, options.images, repeat=repeat)
+    write_archive(root, options.images, sizes=options.sizes)
     return root / IMAGES, root / MASKS
 
 
@@ -106,9 +100,8 @@ def converted(options: Options, split: str) -> Path:
                 "tools/convert_isic.py wrote"
             )
         return options.dataset
-    archive = draw_archive(options.folder / "archive", options.images, options.sizes)
     root = options.folder / "converted"
-    convert_archive(archive, root, split, resize="none")
+    convert_archive(open_archive(options), root, split, resize="none")
     return root
 
 

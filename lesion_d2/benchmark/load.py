@@ -14,7 +14,7 @@ from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config, stock_loader
 from lesion_d2.benchmark.steps import Batch
-from lesion_d2.benchmark.timing import Contender, alternate
+from lesion_d2.benchmark.timing import alternate
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
 from lesion_d2.parallel import available_cpus
@@ -35,10 +35,10 @@ def run(options: Options) -> tuple[str, list[Section]]:
         convert_with_opencv(*archive, folder, resize=name == "resized")
     # In this process: workers would go on reading ahead while another contender's turn is timed.
     cfg.DATALOADER.NUM_WORKERS = 0
-    contenders = [
-        Contender(name, partial(_take, iter(loader), options.batches))
+    contenders = {
+        name: partial(_take, iter(loader), options.batches)
         for name, loader in _loaders(cfg, recipes).items()
-    ]
+    }
     seconds = alternate(contenders, options.repeats, "loading")
     count = options.batches * cfg.SOLVER.IMS_PER_BATCH
     title = f"loading of training samples from {options.images} images, one process"

@@ -62,30 +62,25 @@ def fill_for_benchmark(
         backbone(preprocess(batch).tensor)
 
 
-def prepare_test(
-    options: Options,
-) -> tuple[CfgNode, list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return a config with weights, and the images to predict.
+def prepare_test(options: Options) -> tuple[CfgNode, list[dict[str, Any]]]:
+    """Return a config with weights, and dataset dicts of the first test images.
 
-    Returns:
-        the config, with ``MODEL.WEIGHTS`` set, to a file of random ones where none are given;
-        dataset dicts of the first test images; the same mapped for inference.
+    ``MODEL.WEIGHTS`` is set, to a file of random ones where none are given.
 
     Raises:
         LesionError: if the config cannot be used, or a file or image is missing.
     """
     cfg = benchmark_config(options)
     records = test_records(options)
-    mapper = LesionMapper(cfg, False)
-    inputs = [mapper(record) for record in records]
     weights = options.weights or options.folder / "weights.pth"
     if not options.weights:
         torch.manual_seed(0)
         model = build_model(cfg)
-        fill_for_benchmark(model, None, inputs[:2])
+        mapper = LesionMapper(cfg, False)
+        fill_for_benchmark(model, None, [mapper(record) for record in records[:2]])
         torch.save({"model": model.state_dict()}, weights)
     cfg.MODEL.WEIGHTS = str(weights)
-    return cfg, records, inputs
+    return cfg, records
 
 
 @contextmanager

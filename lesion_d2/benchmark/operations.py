@@ -1,5 +1,8 @@
 """Floating-point operations of a training step, and how fast the machine multiplies matrices."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -10,17 +13,10 @@ from lesion_d2.benchmark.steps import Batch
 MATRIX_SIDE = 2048
 
 
-class MatrixProduct:
-    """Calls multiply two square matrices each."""
-
-    def __init__(self, dtype: torch.dtype, device: str) -> None:
-        shape = (MATRIX_SIDE, MATRIX_SIDE)
-        self._left, self._right = (torch.rand(shape, device=device).to(dtype) for _ in "ab")
-        self.operations = 2.0 * MATRIX_SIDE**3
-
-    def __call__(self) -> None:
-        """Multiply."""
-        torch.mm(self._left, self._right)
+def matrix_product(dtype: torch.dtype, device: str) -> Callable[[], object]:
+    """Return what multiplies two matrices of MATRIX_SIDE x MATRIX_SIDE."""
+    shape = (MATRIX_SIDE, MATRIX_SIDE)
+    return partial(torch.mm, *(torch.rand(shape, device=device).to(dtype) for _ in "ab"))
 
 
 def step_operations(model: nn.Module, batch: Batch) -> float:

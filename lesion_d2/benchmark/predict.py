@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 from detectron2.engine import DefaultPredictor
 from pycocotools import mask as mask_util
 
-from lesion_d2.benchmark.machine import to_the_end
 from lesion_d2.benchmark.models import prepare_test
 from lesion_d2.benchmark.options import Options
 from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections
-from lesion_d2.benchmark.timing import Contender, alternate
+from lesion_d2.benchmark.timing import alternate
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.images.inputs import ImageFile
@@ -38,23 +36,24 @@ Mask = npt.NDArray[np.bool_]
 
 def run(options: Options) -> tuple[str, list[Section]]:
     """Measure; return the device, and the results."""
-    cfg, records, batch = prepare_test(options)
-    segmenter = load_segmenter(cfg)
-    stock, same_config = DefaultPredictor(stock_detections(cfg)), DefaultPredictor(cfg)
-    files = {
-        OURS: partial(our_masks, LesionPredictor(cfg, segmenter)),
-        SAME_CONFIG: partial(write_masks, partial(top_instance, same_config)),
-        STOCK: partial(write_masks, partial(top_instance, stock)),
+    cfg, records = prepare_test(options)
+    work = {
+        OURS: partial(our_masks, LesionPredictor(cfg, load_segmenter(cfg))),
+        SAME_CONFIG: partial(write_masks, partial(top_instance, DefaultPredictor(cfg))),
+        STOCK: partial(write_masks, partial(top_instance, DefaultPredictor(stock_detections(cfg)))),
     }
-    alone = {
-        OURS: partial(_detectron2, segmenter),
-        SAME_CONFIG: partial(_detectron2, same_config.model),
-        STOCK: partial(_detectron2, stock.model),
-    }
-    return cfg.MODEL.DEVICE, [
-        _files(options, files, records),
-        _alone(options, alone, batch, cfg.MODEL.DEVICE),
-    ]
+    files = [Path(record["file_name"]) for record in records]
+    folders = {name: options.folder / name for name in work}
+    contenders = {name: partial(once, files, folders[name]) for name, once in work.items()}
+
+    def remove(name: str) -> None:
+        shutil.rmtree(folders[name], ignore_errors=True)
+
+    seconds = alternate(contenders, options.repeats, "predicting files", prepare=remove)
+    columns = {"mean IoU": {name: mean_iou(folders[name], records) for name in work}}
+    title = f"from file to mask on disk, {len(files)} images, {options.weights_words}"
+    section = Section(title, "image", len(files), seconds, RIVALS, columns=columns)
+    return cfg.MODEL.DEVICE, [section]
 
 
 def top_instance(predictor: DefaultPredictor, image: Image) -> Mask:
@@ -63,27 +62,6 @@ def top_instance(predictor: DefaultPredictor, image: Image) -> Mask:
     if not len(instances):
         return np.zeros(image.shape[:2], bool)
     return instances.pred_masks[instances.scores.argmax()].numpy()
-
-
-def _files(
-    options: Options,
-    work: Mapping[str, Callable[[list[Path], Path], None]],
-    records: list[dict[str, Any]],
-) -> Section:
-    files = [Path(record["file_name"]) for record in records]
-    folders = {name: options.folder / name for name in work}
-    contenders = [
-        Contender(
-            name,
-            partial(run, files, folders[name]),
-            partial(shutil.rmtree, folders[name], ignore_errors=True),
-        )
-        for name, run in work.items()
-    ]
-    seconds = alternate(contenders, options.repeats, "predicting files")
-    columns = {"mean IoU": {name: mean_iou(folders[name], records) for name in work}}
-    title = f"from file to mask on disk, {len(files)} images, {options.weights_words}"
-    return Section(title, "image", len(files), seconds, RIVALS, columns=columns)
 
 
 def our_masks(predictor: LesionPredictor, files: list[Path], output: Path) -> None:
@@ -112,27 +90,3 @@ def mean_iou(output: Path, records: Sequence[dict[str, Any]]) -> float:
         rle = encode_mask(np.asarray(mask) > 0)
         ious.append(mask_util.iou([rle], [ground_truth_rle(record)], [0])[0, 0])
     return float(np.mean(ious))
-
-
-def _alone(
-    options: Options,
-    work: Mapping[str, Callable[[list[dict[str, Any]]], None]],
-    batch: list[dict[str, Any]],
-    device: str,
-) -> Section:
-    inputs = []
-    for item in batch:
-        height, width = item["image"].shape[-2:]
-        inputs.append({"image": item["image"], "height": height, "width": width})
-    contenders = [
-        Contender(name, to_the_end(partial(run, inputs), device)) for name, run in work.items()
-    ]
-    seconds = alternate(contenders, options.repeats, "model alone")
-    title = f"model alone, from the resized image to masks of its size, {options.weights_words}"
-    return Section(title, "image", len(inputs), seconds, RIVALS)
-
-
-@torch.inference_mode()
-def _detectron2(model: torch.nn.Module, inputs: list[dict[str, Any]]) -> None:
-    for item in inputs:
-        model([item])

@@ -1,6 +1,5 @@
 """The results of a benchmark, as a table and as JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from lesion_d2.benchmark.timing import Spread, ratio, spread
-from lesion_d2.files import atomic_write
+from lesion_d2.files import write_json
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,7 @@ def results_text(machine: dict[str, Any], sections: Sequence[Section]) -> str:
 def write_results(path: Path, sections: Sequence[Section], **about: Any) -> None:
     """Write sections as JSON, with what they were measured on and with which options."""
     content = {"format": 2, **about, "sections": [section.to_dict() for section in sections]}
-    with atomic_write(path) as stream:
-        json.dump(content, stream, indent=1, default=_plain)
-        stream.write("\n")
+    write_json(path, content, default=_plain)
 
 
 def _plain(value: object) -> Any:

@@ -5,31 +5,12 @@ and are compared within a round.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lesion_d2.parallel import progress_bar
-
-
-def _nothing() -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Somebody who does a piece of work.
-
-    Attributes:
-        name: as in the table.
-        run: does the work once, to the end.
-        prepare: runs before each time, and is not timed.
-    """
-
-    name: str
-    run: Callable[[], object]
-    prepare: Callable[[], object] = _nothing
 
 
 @dataclass(frozen=True)
@@ -56,37 +37,37 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
 
 
 def alternate(
-    contenders: Sequence[Contender],
+    contenders: Mapping[str, Callable[[], object]],
     rounds: int,
     desc: str,
     *,
-    warm_up: bool = True,
+    prepare: Callable[[str], object] = lambda name: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Let each contender work once a round, and time it.
 
-    Every second round runs backwards, so that a steady drift favours nobody.
+    One more round goes before them, untimed. Every second round runs backwards, so that a steady
+    drift favours nobody.
 
     Args:
-        contenders: of different names.
+        contenders: by name what does the work once, to the end.
         rounds: how many are timed, 1 or more.
         desc: label of the progress bar.
-        warm_up: whether one more round goes before them, untimed.
+        prepare: runs before each time with the name, and is not timed.
         clock: returns seconds.
 
     Returns:
         the seconds of each round, by name.
     """
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    total = (rounds + warm_up) * len(contenders)
-    with progress_bar(desc=desc, total=total, unit="run") as bar:
-        for number in range(-warm_up, rounds):
-            for contender in contenders if number % 2 == 0 else reversed(contenders):
-                contender.prepare()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    with progress_bar(desc=desc, total=(rounds + 1) * len(contenders), unit="run") as bar:
+        for number in range(-1, rounds):
+            for name in contenders if number % 2 == 0 else reversed(list(contenders)):
+                prepare(name)
                 start = clock()
-                contender.run()
+                contenders[name]()
                 taken = clock() - start
                 if number >= 0:
-                    seconds[contender.name].append(taken)
+                    seconds[name].append(taken)
                 bar.update()
     return seconds

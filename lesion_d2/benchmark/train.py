@@ -1,6 +1,7 @@
 """Training steps against Detectron2's trainer and model as they come."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 
 import torch
@@ -8,14 +9,13 @@ from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer
 
 from lesion_d2.benchmark.data import converted
-from lesion_d2.benchmark.machine import to_the_end
 from lesion_d2.benchmark.models import LEARNING_RATE, benchmark_config, fill_for_benchmark
-from lesion_d2.benchmark.operations import MatrixProduct, step_operations
+from lesion_d2.benchmark.operations import MATRIX_SIDE, matrix_product, step_operations
 from lesion_d2.benchmark.options import Options
 from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config
 from lesion_d2.benchmark.steps import Batch, OurTrainer, StockTrainer, TrainerSteps
-from lesion_d2.benchmark.timing import Contender, Spread, alternate, ratio
+from lesion_d2.benchmark.timing import Spread, alternate, ratio
 from lesion_d2.config.schedule import Stage, stages_from_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
@@ -51,19 +51,17 @@ def _stage(
         step()  # freezes what the stage has frozen
         operations[name] = step_operations(step.trainer.model, batches[0])
     # A floor is what a step's operations take at the rate of matrix products of its type.
-    products = {name: MatrixProduct(_precision(step), device) for name, step in steps.items()}
     floors = {
         name: f"floor of {name}, {str(_precision(step)).removeprefix('torch.')}"
         for name, step in steps.items()
     }
-    contenders = [Contender(name, to_the_end(step, device)) for name, step in steps.items()]
-    contenders += [
-        Contender(floors[name], to_the_end(product, device)) for name, product in products.items()
-    ]
+    work: dict[str, Callable[[], object]] = dict(steps)
+    work |= {floors[name]: matrix_product(_precision(step), device) for name, step in steps.items()}
+    contenders = {name: partial(_to_the_end, once, device) for name, once in work.items()}
     seconds = alternate(contenders, options.repeats, f"stage {number}")
-    for name, product in products.items():
-        share = operations[name] / product.operations
-        seconds[floors[name]] = [value * share for value in seconds[floors[name]]]
+    for name, floor in floors.items():
+        share = operations[name] / (2 * MATRIX_SIDE**3)
+        seconds[floor] = [value * share for value in seconds[floor]]
     columns: dict[str, dict[str, float | Spread]] = {
         "GFLOP a step": {name: count / 1e9 for name, count in operations.items()},
         "times its floor": {
@@ -105,3 +103,9 @@ def _precision(steps: TrainerSteps) -> torch.dtype:
     if isinstance(loop, AMPTrainer):
         return torch.float16
     return torch.bfloat16 if isinstance(loop, BFloat16Trainer) else torch.float32
+
+
+def _to_the_end(once: Callable[[], object], device: str) -> None:
+    once()
+    if device == "cuda":
+        torch.cuda.synchronize()  # until the GPU has done its part, too

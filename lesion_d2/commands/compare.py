@@ -1,7 +1,6 @@
 """Comparing evaluations: text, CSV, JSON and figures."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,8 @@ from lesion_d2.evaluation.metrics import COUNTS, MEASURES, METRICS, Metric
 from lesion_d2.evaluation.statistics import paired_interval
 from lesion_d2.figures.comparison import changed_images_figure, changes_figure
 from lesion_d2.figures.style import save_figure
-from lesion_d2.files import atomic_write
+from lesion_d2.files import atomic_write, write_json
 from lesion_d2.results.evaluation import find_evaluation, read_evaluation
-
-FILES = ("compare.csv", "changed.csv", "compare.json")
 
 
 def compare_runs(
@@ -169,19 +166,17 @@ def _write(comparison: Comparison, metric: str, output: Path) -> list[Path]:
         "changed_by": metric,
         "changed": comparison.changes,
     }
-    rows, changed, everything = (output / name for name in FILES)
-    for path, fields, lines in (
-        (rows, ROW_FIELDS, comparison.rows),
-        (changed, CHANGE_FIELDS, comparison.changes),
-    ):
-        with atomic_write(path) as stream:
+    tables = {
+        "compare.csv": (ROW_FIELDS, comparison.rows),
+        "changed.csv": (CHANGE_FIELDS, comparison.changes),
+    }
+    for name, (fields, lines) in tables.items():
+        with atomic_write(output / name) as stream:
             writer = csv.DictWriter(stream, fields, lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
-    with atomic_write(everything) as stream:
-        json.dump(content, stream, indent=1)
-        stream.write("\n")
-    return [rows, changed, everything]
+    write_json(output / "compare.json", content)
+    return [output / name for name in (*tables, "compare.json")]
 
 
 def _draw(

@@ -278,18 +278,9 @@ def _split(
     """Return the manifest of this conversion."""
     print_of_input = fingerprint([record.digest for record in records.values()])
     if not given:
-        splits = deal(
-            list(records), groups, options.seed, options.test_fraction, options.val_fraction
-        )
-        return Manifest(
-            options.seed,
-            options.test_fraction,
-            options.val_fraction,
-            options.group,
-            print_of_input,
-            splits,
-            groups,
-        )
+        fractions = options.test_fraction, options.val_fraction
+        splits = deal(list(records), groups, options.seed, *fractions)
+        return Manifest(options.seed, *fractions, options.group, print_of_input, splits, groups)
     splits = {split: sorted(i for i in records if given[i] == split) for split in SPLITS}
     if manifest:
         return replace(manifest, input_fingerprint=print_of_input, splits=splits)

@@ -29,7 +29,7 @@ from lesion_d2.results.run import find_run
 _IMPORTS = ("detectron2", "torch", "torchvision", "numpy", "cv2", "PIL", "pycocotools")
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Return the version of each installed package that holds one of the imports."""
     packages = importlib.metadata.packages_distributions()
     names = [name for imported in _IMPORTS for name in sorted(set(packages.get(imported, ())))]
@@ -46,7 +46,7 @@ def _provenance(cfg: CfgNode, dataset_name: str, weights_sha256: str) -> dict[st
         "seed": cfg.SEED,
         **prediction_settings(cfg),
         "mask_threshold": MASK_THRESHOLD,
-        "versions": _versions(),
+        "versions": library_versions(),
     }
 
 

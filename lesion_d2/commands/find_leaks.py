@@ -1,14 +1,13 @@
 """The whole leak search: from converted data sets to the files that say what leaks."""
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.style import save_figure
-from lesion_d2.files import atomic_write
+from lesion_d2.files import atomic_write, write_json
 from lesion_d2.leaks.counts import count_leaks, leaks_in_words
 from lesion_d2.leaks.search import find_twins, read_images
 from lesion_d2.leaks.sheet import sheet_figures
@@ -58,10 +57,6 @@ def find_leaks(
     Raises:
         LesionError: an input cannot be read or does not fit, or ``output`` cannot be made.
     """
-    workers = available_cpus() if workers is None else workers
-    for name, value, least in (("workers", workers, 1), ("sheets", sheets, 0)):
-        if value < least:
-            raise LesionError(f"{name}: {value} is less than {least}")
     folders = [dataset, against] if against else [dataset]
     images = read_images(folders)
     names = "_".join(folder.absolute().name for folder in folders)
@@ -73,13 +68,11 @@ def find_leaks(
             f"{output}: cannot be created ({error.strerror}); give another --output"
         ) from error
 
-    twins = find_twins(images, workers)
+    twins = find_twins(images, workers or available_cpus())
     leaks = [pair for pair in twins if pair.first.place != pair.second.place]
     summary = count_leaks(images, twins)
     files = [output / "leaks.json", output / "leaks.csv"]
-    with atomic_write(files[0]) as stream:
-        json.dump(summary, stream, indent=1)
-        stream.write("\n")
+    write_json(files[0], summary)
     with atomic_write(files[1]) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(LEAK_COLUMNS)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from lesion_d2.errors import UNWRITABLE, LesionError
-from lesion_d2.files import alone, atomic_write, escape_name, naming, unescape_name
+from lesion_d2.files import alone, atomic_write, escape_name, naming, unescape_name, write_json
 from lesion_d2.images.inputs import ImageFile
 from lesion_d2.images.masks import write_mask
 from lesion_d2.images.reading import read_image
@@ -217,9 +217,7 @@ def _check_settings(folder: PredictionFolder, settings: dict[str, Any]) -> None:
         raise LesionError(
             f"--output: {folder.root} is not empty and holds no predictions; choose another folder"
         )
-    with atomic_write(path) as stream:
-        json.dump(settings, stream, indent=1)
-        stream.write("\n")
+    write_json(path, settings)
 
 
 def _to_do(

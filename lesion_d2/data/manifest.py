@@ -7,7 +7,7 @@ from typing import Any
 
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
-from lesion_d2.files import atomic_write, read_json
+from lesion_d2.files import read_json, write_json
 
 MANIFEST_FORMAT = 1
 
@@ -36,9 +36,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
-        with atomic_write(path) as stream:
-            json.dump({"format": MANIFEST_FORMAT, **asdict(self)}, stream, indent=1)
-            stream.write("\n")
+        write_json(path, {"format": MANIFEST_FORMAT, **asdict(self)})
 
     def split_of(self) -> dict[str, str]:
         """Return the split of each id."""

@@ -1,23 +1,13 @@
 """What the leak search found, counted and in words."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
 from tabulate import tabulate
 
 from lesion_d2.leaks.search import KINDS, Place, PlacedImage, Twins
-
-
-def with_twin(twins: Iterable[Twins], place: Place, training: Place) -> set[int]:
-    """Return the ids of the images of ``place`` that have a twin in the training split."""
-    return {
-        own.image.image_id
-        for pair in twins
-        for own, other in ((pair.first, pair.second), (pair.second, pair.first))
-        if (own.place, other.place) == (place, training)
-    }
 
 
 def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[str, Any]:
@@ -33,9 +23,11 @@ def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[s
     sizes = Counter(placed.place for placed in images)
     kinds = Counter((pair.places, pair.kind) for pair in twins)
     training = Place(images[0].place.dataset, "train")
-    affected = {
-        place: len(with_twin(twins, place, training)) for place in sizes if place != training
-    }
+    affected: dict[Place, set[int]] = {place: set() for place in sizes if place != training}
+    for pair in twins:
+        for own, other in ((pair.first, pair.second), (pair.second, pair.first)):
+            if other.place == training and own.place != training:
+                affected[own.place].add(own.image.image_id)
     return {
         "format": 1,
         "images": {str(place): size for place, size in sizes.items()},
@@ -51,10 +43,10 @@ def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[s
         "with_twin_in_training": {
             str(place): {
                 "images": sizes[place],
-                "with_twin": count,
-                "share": count / sizes[place],
+                "with_twin": len(ids),
+                "share": len(ids) / sizes[place],
             }
-            for place, count in affected.items()
+            for place, ids in affected.items()
         },
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.errors import LesionError
-from lesion_d2.files import atomic_write
+from lesion_d2.files import write_json
 from lesion_d2.prediction.lesion import Lesion
 
 logger = logging.getLogger(__name__)
@@ -65,9 +65,7 @@ class ConfidenceModel:
 
     def write(self, path: Path) -> None:
         """Write as JSON."""
-        with atomic_write(path) as stream:
-            json.dump(self.to_dict(), stream, indent=1)
-            stream.write("\n")
+        write_json(path, self.to_dict())
 
 
 def confidence_from_dict(content: Any, origin: str) -> ConfidenceModel:

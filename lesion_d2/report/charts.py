@@ -56,14 +56,9 @@ def make_chart(
     head: Sequence[str] = (),
     rows: Sequence[Sequence[str]] = (),
 ) -> Chart:
-    """Turn a figure into a chart; its title, and further lines of it, become text of the page.
+    """Turn a figure into a :class:`Chart`; all lines of its title become text of the page.
 
-    Args:
-        figure: to draw.
-        name: unique in the page, letters only.
-        note: what a reader has to know.
-        head: names of the columns of the table below the chart.
-        rows: its cells.
+    ``name`` is unique in the page, letters only.
     """
     title, *more = figure.get_suptitle().split("\n")
     figure.suptitle("")

@@ -52,19 +52,15 @@ def check_numbers(evaluation: Evaluation) -> None:
             raise LesionError(f"{path}: no number at {key} ({value!r}); {REMEDY}")
 
 
-def metric_rows(summary: dict[str, Any]) -> list[dict[str, str]]:
+def metric_rows(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return name, explanation, mean and interval of each score."""
-    return [
-        {
-            "name": metric.words,
-            "note": metric.note,
-            "mean": f"{summary[f'mean_{name}']:{metric.mean_format}}",
-            "interval": "–".join(
-                f"{summary[f'mean_{name}_{end}']:{metric.mean_format}}" for end in ("low", "high")
-            ),
-        }
-        for name, metric in METRICS.items()
-    ]
+    rows = []
+    for name, metric in METRICS.items():
+        mean, low, high = (
+            f"{summary[f'mean_{name}{end}']:{metric.mean_format}}" for end in ("", "_low", "_high")
+        )
+        rows.append((metric.words, metric.note, mean, f"{low}–{high}"))
+    return rows
 
 
 def what_ran(summary: dict[str, Any]) -> list[tuple[str, str]]:

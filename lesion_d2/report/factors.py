@@ -1,7 +1,6 @@
 """Charts of what the IoU depends on."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +21,13 @@ from lesion_d2.report.facts import Facts
 
 # More dots than this become one picture inside the chart.
 MOST_DOTS = 2000
-# Groups of the individual typology angle (Chardon et al., 1991): above so many degrees.
+# Groups of the individual typology angle (Chardon et al., 1991): above so many degrees; dark below.
 SKIN_TONES = {
     "very light": 55.0,
     "light": 41.0,
     "intermediate": 28.0,
     "tan": 10.0,
     "brown": -30.0,
-    "dark": -np.inf,
 }
 FEW_IMAGES = 20  # of fewer, a group's mean says little
 
@@ -80,24 +78,22 @@ def factor_charts(jaccard: npt.NDArray[np.float64], facts: Sequence[Facts]) -> l
 
 def skin_tone_group(angle: float) -> str:
     """Return the group of an individual typology angle in degrees."""
-    return next(name for name, above in SKIN_TONES.items() if angle > above)
+    return next((name for name, above in SKIN_TONES.items() if angle > above), "dark")
 
 
 def _skin_tones(jaccard: npt.NDArray[np.float64], facts: Sequence[Facts]) -> Chart:
     seen = [number for number, fact in enumerate(facts) if fact.skin_tone is not None]
     groups = [skin_tone_group(facts[number].skin_tone or 0.0) for number in seen]
-    limits = [f"above {above:g}" for above in SKIN_TONES.values()]
-    limits[1:] = [f"{low:g} to {high:g}" for high, low in pairwise(SKIN_TONES.values())]
-    limits[-1] = f"at most {SKIN_TONES['brown']:g}"
-    words = "; ".join(f"{name} {limit}" for name, limit in zip(SKIN_TONES, limits, strict=True))
+    words = "; ".join(f"{name} above {above:g}" for name, above in SKIN_TONES.items())
     note = (
         "Individual typology angle (Chardon et al., 1991) of the skin's median colour in a ring "
-        f"around the lesion, in degrees: {words}. Light and camera change it, too."
+        f"around the lesion, in degrees: {words}; dark below. Light and camera change it, too."
     )
-    counts = {name: groups.count(name) for name in SKIN_TONES}
+    names = (*SKIN_TONES, "dark")
+    counts = {name: groups.count(name) for name in names}
     if few := [f"{name} ({count})" for name, count in counts.items() if count < FEW_IMAGES]:
         note += f" Too few images to judge, below {FEW_IMAGES}: {', '.join(few)}."
-    bins = category_bins(groups, jaccard[seen], dict(zip(SKIN_TONES, SKIN_TONES, strict=True)))
+    bins = category_bins(groups, jaccard[seen], {name: name for name in names})
     return _chart("IoU and skin tone", "skin", "skin tone around the lesion", bins, note)
 
 

@@ -21,7 +21,7 @@ from lesion_d2.evaluation.evaluation import (
     ScoredImage,
 )
 from lesion_d2.evaluation.metrics import METRICS
-from lesion_d2.files import atomic_write, read_json
+from lesion_d2.files import atomic_write, read_json, write_json
 from lesion_d2.images.masks import write_mask
 
 SUMMARY, TABLE, INSTANCES = "metrics.json", "per_image.csv", "predictions.json"
@@ -61,9 +61,7 @@ def write_evaluation(folder: Path, summary: dict[str, Any], images: Sequence[Sco
     instances = [instance for image in images for instance in image.instances]
     with atomic_write(folder / INSTANCES) as stream:
         stream.write(json.dumps(instances))  # json.dump takes ten times as long
-    with atomic_write(folder / SUMMARY) as stream:
-        json.dump(summary, stream, indent=1)
-        stream.write("\n")
+    write_json(folder / SUMMARY, summary)
 
 
 def _remove_earlier(folder: Path) -> None:
