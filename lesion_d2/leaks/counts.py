@@ -21,7 +21,7 @@ def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[s
         the content of ``leaks.json``.
     """
     sizes = Counter(placed.place for placed in images)
-    kinds = Counter((pair.places, pair.kind) for pair in twins)
+    kinds = Counter((pair.first.place, pair.second.place, pair.kind) for pair in twins)
     training = Place(images[0].place.dataset, "train")
     affected: dict[Place, set[int]] = {place: set() for place in sizes if place != training}
     for pair in twins:
@@ -33,11 +33,11 @@ def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[s
         "images": {str(place): size for place, size in sizes.items()},
         "leaks": [
             {"first": str(first), "second": str(second)}
-            | {kind: kinds[(first, second), kind] for kind in KINDS}
+            | {kind: kinds[first, second, kind] for kind in KINDS}
             for first, second in combinations(sizes, 2)
         ],
         "inside_one_split": {
-            kind: sum(kinds[(place, place), kind] for place in sizes) for kind in KINDS
+            kind: sum(kinds[place, place, kind] for place in sizes) for kind in KINDS
         },
         "training": str(training),
         "with_twin_in_training": {

@@ -58,11 +58,6 @@ class Twins:
     hash_distance: int
     score: int | None
 
-    @property
-    def places(self) -> tuple[Place, Place]:
-        """The splits of the two images; a leak is in two."""
-        return self.first.place, self.second.place
-
 
 class _Traits(NamedTuple):
     """Digests of an image's file and of its decoded pixels, and its signature."""

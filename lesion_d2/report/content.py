@@ -8,13 +8,11 @@ from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.metrics import COUNTS, METRICS
 from lesion_d2.results.evaluation import REMEDY
 
-QUARTILES = ("q1_max_iou", "median_max_iou", "q3_max_iou")
 NUMBERS = (
     *(f"mean_{name}{end}" for name in METRICS for end in ("", "_low", "_high")),
     "num_images",
     *COUNTS,
-    *QUARTILES,
-    "score_threshold",
+    *("q1_max_iou", "median_max_iou", "q3_max_iou", "score_threshold"),
 )
 
 _WHAT_RAN = {
@@ -43,11 +41,7 @@ def check_numbers(evaluation: Evaluation) -> None:
     """Raise a LesionError unless ``metrics.json`` holds a finite number at each of NUMBERS."""
     for key in NUMBERS:
         value = evaluation.summary.get(key)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
+        if type(value) not in (int, float) or not math.isfinite(value):
             path = evaluation.folder / "metrics.json"
             raise LesionError(f"{path}: no number at {key} ({value!r}); {REMEDY}")
 
