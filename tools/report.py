@@ -7,7 +7,7 @@ Called as: tools/report.py RUN [--dataset DIR] [--output FILE]
 from pathlib import Path
 
 from lesion_d2.command_line import tool_parser
-from lesion_d2.errors import run_tool
+from lesion_d2.errors import LesionError, run_tool
 
 EPILOG = """
 Writes report.html into each evaluation's folder.
@@ -45,10 +45,18 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    from lesion_d2.commands.report import write_reports
+    from lesion_d2.report.write import write_report
+    from lesion_d2.results.evaluation import find_dataset, find_evaluations
+    from lesion_d2.results.run import find_run
 
-    for path in write_reports(args.run, args.dataset, args.output):
-        print(path)
+    folders = find_evaluations(args.run)
+    if args.output and len(folders) > 1:
+        raise LesionError(
+            f"{args.run}: holds {len(folders)} evaluations; name one of them to use --output"
+        )
+    for folder in folders:
+        dataset = args.dataset or find_dataset(folder)
+        print(write_report(folder, dataset, find_run(folder), args.output))
 
 
 if __name__ == "__main__":
