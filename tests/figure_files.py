@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from pycocotools import mask as coco_mask
+from tiny import DEMO
 
 from lesion_d2.figures.losses import LOSSES
 from lesion_d2.results.run import Schedule
@@ -76,6 +77,7 @@ def make_run(parent: Path) -> Path:
     evaluation = folder / "eval" / "tiny_test"
     evaluation.mkdir(parents=True)
     (folder / "config.yaml").write_text(
+        f"_BASE_: {DEMO}\n"
         "SOLVER:\n  ITERS_PER_EPOCH: 40\n  MAX_ITER: 160\n  STAGES: [[1.5, 5], [4, 2]]\n"
     )
     write_metrics(folder / "metrics.json", 159)

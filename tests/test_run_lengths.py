@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 
 from lesion_d2.errors import LesionError
@@ -62,3 +65,32 @@ def test_damaged_run_lengths(counts):
 def test_run_lengths_of_another_image(size):
     with pytest.raises(LesionError, match=r"on an image of \[30, 40\]"):
         check_rle({"size": size, "counts": GOOD}, 30, 40)
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_any_mask_is_accepted_and_comes_back(mask):
+    rle = encode_mask(mask)
+    check_rle(rle, *mask.shape)
+    np.testing.assert_array_equal(coco_mask.decode(rle), mask)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60))
+def test_what_is_accepted_decodes_to_the_image(counts):
+    rle = {"size": [30, 40], "counts": counts}
+    try:
+        check_rle(rle, 30, 40)
+    except LesionError:
+        return  # pycocotools may hang or crash on it
+    assert coco_mask.decode(rle).shape == (30, 40)
+
+
+@given(st.data())
+def test_one_changed_byte_is_refused_or_decodes_to_the_image(data):
+    counts = bytearray(GOOD)
+    counts[data.draw(st.integers(0, len(GOOD) - 1))] = data.draw(st.integers(0, 255))
+    rle = {"size": [30, 40], "counts": bytes(counts)}
+    try:
+        check_rle(rle, 30, 40)
+    except LesionError:
+        return
+    assert coco_mask.decode(rle).shape == (30, 40)
