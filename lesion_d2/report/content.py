@@ -41,7 +41,11 @@ def check_numbers(evaluation: Evaluation) -> None:
     """Raise a LesionError unless ``metrics.json`` holds a finite number at each of NUMBERS."""
     for key in NUMBERS:
         value = evaluation.summary.get(key)
-        if type(value) not in (int, float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             path = evaluation.folder / "metrics.json"
             raise LesionError(f"{path}: no number at {key} ({value!r}); {REMEDY}")
 
