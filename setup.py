@@ -10,7 +10,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["lesion_d2", "lesion_d2.*"]),
-    package_data={"lesion_d2.report": ["page.*"]},
+    package_data={"lesion_d2": ["pretrained.safetensors"], "lesion_d2.report": ["page.*"]},
     python_requires=">=3.10",
     # Detectron2 itself is not on the package index under its name: see docs/install.md.
     install_requires=[

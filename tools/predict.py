@@ -24,8 +24,8 @@ photographs that have changed since are done again. Exit status: 0 all files wer
 not be, 1 nothing could be done.
 
 examples:
-  a folder, with a model in one file (tools/export.py writes it):
-    tools/predict.py --bundle lesion.safetensors --input photographs --output predictions
+  a folder, with the model that comes with lesion_d2:
+    tools/predict.py --input photographs --output predictions
   half of it on each of two machines, into one folder:
     tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 1/2
     tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 2/2
@@ -55,7 +55,11 @@ def main() -> int:
         help="image files, folders of them, or patterns in quotes",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
-    parser.add_argument("--bundle", metavar="FILE", help="model in one file")
+    parser.add_argument(
+        "--bundle",
+        metavar="FILE",
+        help="model in one file, from tools/export.py (default: the one that comes with lesion_d2)",
+    )
     parser.add_argument(
         "--workers",
         type=int,
@@ -78,8 +82,8 @@ def main() -> int:
     )
     add_config_arguments(parser)
     args = parser.parse_args()
-    if bool(args.bundle) == bool(args.config_file):
-        raise LesionError("give either --bundle FILE or --config-file FILE with MODEL.WEIGHTS")
+    if args.bundle and args.config_file:
+        raise LesionError("--bundle: a model is named by --config-file already; leave one out")
 
     from lesion_d2.commands.predict import predict_files
     from lesion_d2.images.inputs import find_images
@@ -87,10 +91,13 @@ def main() -> int:
     from lesion_d2.results.predictions import PredictionFolder
 
     files = find_images(args.input, args.output)
-    if args.bundle:
+    if args.config_file:
+        predictor = LesionPredictor.from_config(args.config_file, opts=args.opts)
+    elif args.bundle:
         predictor = LesionPredictor.from_bundle(args.bundle, args.opts)
     else:
-        predictor = LesionPredictor.from_config(args.config_file, opts=args.opts)
+        print("model: the one that comes with lesion_d2, see docs/model_card.md")
+        predictor = LesionPredictor.pretrained(args.opts)
     folder = PredictionFolder(args.output, args.shard)
     if args.overwrite:
         folder.remove()

@@ -34,9 +34,9 @@ def main() -> None:
     """Train, or evaluate."""
     args = parse_arguments()
 
-    from lesion_d2.commands.train import run
+    from lesion_d2.commands.train import train_or_evaluate
 
-    run(args)
+    train_or_evaluate(args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.files import alone
 
 
-def run(args: argparse.Namespace) -> None:
+def train_or_evaluate(args: argparse.Namespace) -> None:
     """Check what can be checked, then train, or evaluate, in all processes.
 
     Args:

@@ -14,6 +14,9 @@ from lesion_d2.config.keys import get_lesion_cfg
 from lesion_d2.config.schedule import derive_schedule
 from lesion_d2.errors import LesionError
 
+# The model that comes with the package; MODEL.WEIGHTS and --bundle take it by this name.
+PRETRAINED = "pretrained"
+PRETRAINED_FILE = Path(__file__).parents[1] / "pretrained.safetensors"
 _KEYS = "keys are listed in lesion_d2/config/keys.py and in Detectron2's config reference"
 
 
@@ -22,7 +25,8 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
 
     Args:
         config_file: a YAML file.
-        opts: alternating keys and values.
+        opts: alternating keys and values. ``MODEL.WEIGHTS pretrained`` is the model that comes with
+            the package, whose config is ``configs/isic_mrcnn_lite.yaml``.
 
     Raises:
         LesionError: if the file is missing or a key or value does not fit.
@@ -38,6 +42,8 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     except Exception as error:  # YAML and yacs raise a dozen types, with no base in common
         raise LesionError(f"{config_file}: {error}; {_KEYS}") from error
     merge_options(cfg, opts)
+    if cfg.MODEL.WEIGHTS == PRETRAINED:
+        cfg.MODEL.WEIGHTS = str(PRETRAINED_FILE)
     settle_device(cfg)
     check_config(cfg)
     derive_schedule(cfg)

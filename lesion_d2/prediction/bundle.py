@@ -20,7 +20,7 @@ from torch import nn
 
 from lesion_d2.config.checks import check_config
 from lesion_d2.config.keys import get_lesion_cfg
-from lesion_d2.config.load import merge_options, settle_device
+from lesion_d2.config.load import PRETRAINED, PRETRAINED_FILE, merge_options, settle_device
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 from lesion_d2.modeling.build import build_network
@@ -104,7 +104,7 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
     tensors.
 
     Args:
-        path: of the file.
+        path: of the file, or ``pretrained`` for the model that comes with the package.
         opts: alternating config keys and values, applied over the bundle's config.
             ``TEST.CONFIDENCE`` replaces the bundle's confidence model; ``MODEL.DEVICE`` is the GPU
             where there is one, and not the device of the training.
@@ -112,6 +112,8 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
     Raises:
         LesionError: if it is missing, damaged, or not a bundle.
     """
+    if path == PRETRAINED:
+        path = PRETRAINED_FILE
     with open_weights(path) as stream:
         start = stream.read(8)
         if start.startswith(b"PK"):

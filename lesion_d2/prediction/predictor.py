@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
-from lesion_d2.config.load import load_config
+from lesion_d2.config.load import PRETRAINED, load_config
 from lesion_d2.errors import LesionError
 from lesion_d2.images.resizing import build_resizing
 from lesion_d2.prediction.bundle import read_bundle
@@ -29,7 +29,7 @@ class LesionPredictor:
         provenance: where the model comes from; see :mod:`lesion_d2.commands.export`.
 
     Example:
-        >>> predictor = LesionPredictor.from_bundle("lesion.safetensors")
+        >>> predictor = LesionPredictor.pretrained()
         >>> (lesion,) = predictor([image], channels="RGB")
         >>> lesion.mask.shape == image.shape[:2]
         True
@@ -77,6 +77,15 @@ class LesionPredictor:
         segmenter = Segmenter(bundle.cfg, bundle.model, bundle.confidence, bundle.sha256)
         prepare_for_inference(bundle.model, bundle.cfg.TEST.PRECISION)
         return cls(bundle.cfg, segmenter, bundle.provenance)
+
+    @classmethod
+    def pretrained(cls, opts: Sequence[str] = ()) -> "LesionPredictor":
+        """Build from the model that comes with the package; ``docs/model_card.md`` describes it.
+
+        Args:
+            opts: alternating config keys and values.
+        """
+        return cls.from_bundle(PRETRAINED, opts)
 
     @property
     def enough(self) -> int:
