@@ -13,9 +13,9 @@ from pycocotools import mask as coco_mask
 
 from lesion_d2.data.converted import FLIP_ID_STEP
 from lesion_d2.errors import LesionError
+from lesion_d2.images.reading import MAX_PIXELS
 from lesion_d2.images.run_lengths import check_rle
 
-MAX_PIXELS = 178_956_970  # as for reading images
 # Annotation tools draw up to the border, and a little beyond.
 _MARGIN = 1.0
 
