@@ -104,7 +104,7 @@ def test_imports_of_examples_work(name):
 def test_hooks_run_what_make_lint_runs():
     """Also in one order, so that a reader of either knows both."""
     listed = subprocess.run(
-        ["make", "--dry-run", "--old-file=install", "lint"],
+        ["make", "--no-print-directory", "--dry-run", "--old-file=install", "lint"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
@@ -115,7 +115,11 @@ def test_make_targets_that_are_named_exist():
     named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", "\n".join(TEXTS.values()), re.MULTILINE))
     assert named
     listed = subprocess.run(
-        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)) - {"help"}
