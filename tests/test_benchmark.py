@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as mask_util
+from tiny import DEMO
 
 from lesion_d2.benchmark.convert import inflate, read_entropy_codes
-from lesion_d2.benchmark.data import link_pairs, pairs_of
+from lesion_d2.benchmark.data import link_pairs
 from lesion_d2.benchmark.results import Section
-from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
+from lesion_d2.benchmark.rivals import convert_with_opencv
 from lesion_d2.benchmark.timing import Spread, alternate, ratio, spread
+from lesion_d2.convert.pairs import find_pairs
 from lesion_d2.errors import LesionError
 
 # --- timing
@@ -86,6 +88,24 @@ def test_a_section_compares_by_unit_round_and_rival():
 # --- rivals
 
 
+def test_stock_settings_are_the_model_zoos():
+    from lesion_d2.benchmark.rivals import stock_config, stock_detections
+    from lesion_d2.config.load import load_config
+
+    cfg = load_config(DEMO, ["MODEL.DEVICE", "cpu"])
+    stock, detections = stock_config(cfg), stock_detections(cfg)
+    assert stock.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE == 512
+    assert stock.MODEL.RPN.BATCH_SIZE_PER_IMAGE == 256
+    assert stock.MODEL.RPN.POST_NMS_TOPK_TRAIN == 1000
+    assert not stock.SOLVER.AMP.ENABLED
+    for key in ("MIN_SIZE_TRAIN", "MAX_SIZE_TRAIN"):
+        assert stock.INPUT[key] == cfg.INPUT[key]
+    assert stock.SOLVER.IMS_PER_BATCH == cfg.SOLVER.IMS_PER_BATCH
+    assert detections.MODEL.RPN.POST_NMS_TOPK_TEST == 1000
+    assert detections.TEST.DETECTIONS_PER_IMAGE == 100
+    assert cfg.TEST.DETECTIONS_PER_IMAGE == 3
+
+
 def test_the_recipe_outlines_the_lesions(drawn_pairs, tmp_path):
     convert_with_opencv(*drawn_pairs, tmp_path / "out")
     content = json.loads((tmp_path / "out" / "annotations.json").read_text())
@@ -109,7 +129,7 @@ def test_the_recipe_outlines_the_lesions(drawn_pairs, tmp_path):
 
 
 def test_the_floor_reads_every_byte_of_a_mask(drawn_pairs):
-    pairs = pairs_of(drawn_pairs)
+    pairs = find_pairs(*drawn_pairs)[0]
     for pair, (height, width) in zip(pairs, [(96, 128), (705, 940), (120, 90)], strict=True):
         assert len(inflate(pair.mask.path.read_bytes())) == height * (width + 1)
     read_entropy_codes(pairs)
@@ -118,8 +138,8 @@ def test_the_floor_reads_every_byte_of_a_mask(drawn_pairs):
 
 
 def test_links_repeat_pairs_under_new_ids(drawn_pairs, tmp_path):
-    pairs = pairs_of(drawn_pairs)
-    linked = pairs_of(link_pairs(pairs, tmp_path / "more", 7, repeat=True))
+    pairs = find_pairs(*drawn_pairs)[0]
+    linked = find_pairs(*link_pairs(pairs, tmp_path / "more", 7, repeat=True))[0]
     assert [pair.isic_id for pair in linked] == [f"ISIC_{number:07d}" for number in range(7)]
     assert linked[4].image.path.read_bytes() == pairs[1].image.path.read_bytes()
     with pytest.raises(LesionError, match="has 3 only"):

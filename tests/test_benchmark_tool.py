@@ -107,18 +107,13 @@ def test_train(tmp_path, monkeypatch):
 
     stock_config = train.stock_config
     monkeypatch.setattr(train, "stock_config", small_stock_config)
-    monkeypatch.setattr("lesion_d2.benchmark.operations.MATRIX_SIDE", 64)
-    monkeypatch.setattr(train, "MATRIX_SIDE", 64)
     options = ["--config-file", DEMO]
     stages = measure(
         "train", tmp_path, monkeypatch, *PICTURES, *options, *SMALL, "SOLVER.STAGES", "((1, 2),)"
     )
     assert len(stages) == 1
-    for stage in stages:
-        ours, stock, *floors = stage
-        assert (ours, stock) == ("lesion_d2", "DefaultTrainer")
-        assert floors == ["floor of lesion_d2, float32", "floor of DefaultTrainer, float32"]
-        assert stage[stock]["GFLOP a step"] > stage[ours]["GFLOP a step"]
+    assert list(stages[0]) == ["lesion_d2", "DefaultTrainer"]
+    assert all("lesion regions an image" in figures for figures in stages[0].values())
 
 
 def test_predict(tmp_path, monkeypatch):

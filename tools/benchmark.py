@@ -39,9 +39,13 @@ def main() -> None:
     arguments = vars(parse_arguments())
     command, output = arguments.pop("command"), arguments.pop("output")
 
-    from lesion_d2.benchmark.machine import describe_machine, use_threads
-    from lesion_d2.benchmark.options import Options
-    from lesion_d2.benchmark.results import results_text, write_results
+    from lesion_d2.benchmark.data import Options
+    from lesion_d2.benchmark.results import (
+        describe_machine,
+        results_text,
+        use_threads,
+        write_results,
+    )
     from lesion_d2.parallel import available_cpus
 
     arguments["threads"] = arguments["threads"] or available_cpus()

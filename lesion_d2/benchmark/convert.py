@@ -11,13 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lesion_d2.benchmark.data import Archive, given_pairs, open_archive, pairs_of
-from lesion_d2.benchmark.options import Options
+from lesion_d2.benchmark.data import Archive, Options, given_pairs, open_archive
 from lesion_d2.benchmark.results import Section
-from lesion_d2.benchmark.rivals.opencv_recipe import convert_with_opencv
+from lesion_d2.benchmark.rivals import convert_with_opencv
 from lesion_d2.benchmark.timing import alternate
 from lesion_d2.commands.convert import ConvertOptions, convert
-from lesion_d2.convert.pairs import Pair
+from lesion_d2.convert.pairs import Pair, find_pairs
 
 OPENCV, FLOOR = "OpenCV recipe", "floor: entropy decoding"
 
@@ -34,7 +33,7 @@ def run(options: Options) -> tuple[str, list[Section]]:
             name = f"lesion_d2, {name}{'' if group else ', --no-group'}"
             work[name] = partial(convert_quietly, archive, output, workers, group)
     work[OPENCV] = partial(convert_with_opencv, *archive, output)
-    work[FLOOR] = partial(read_entropy_codes, pairs_of(archive))
+    work[FLOOR] = partial(read_entropy_codes, find_pairs(*archive)[0])
 
     def remove(name: str) -> None:
         shutil.rmtree(output, ignore_errors=True)

@@ -1,11 +1,12 @@
-"""Pictures to work on: drawn, or those of a given folder."""
+"""What a benchmark is told, and the pictures it works on: drawn, or those of a given folder."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog
 
-from lesion_d2.benchmark.options import Options
 from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.convert.pairs import Pair, find_pairs
 from lesion_d2.data.datasets import register_dataset
@@ -14,6 +15,41 @@ from lesion_d2.synthetic import write_archive
 from lesion_d2.synthetic.archive import IMAGES, MASKS
 
 Archive = tuple[Path, Path]  # folder of images, folder of masks
+
+
+@dataclass(frozen=True)
+class Options:
+    """Names are those of the command line.
+
+    Attributes:
+        folder: to work in; it is empty.
+        images: how many to use.
+        sizes: (height, width) of drawn pictures, taken in turn.
+        dataset: folder to take images from; None draws some. For ``convert`` and ``load`` it holds
+            an archive, else it is a converted data set.
+        repeats: timed rounds.
+        threads: of OpenCV and torch.
+        batches: of a round of loading.
+        config_file: experiment.
+        opts: overrides of it.
+        weights: a checkpoint of it; None leaves weights random.
+    """
+
+    folder: Path
+    images: int
+    sizes: Sequence[tuple[int, int]]
+    dataset: Path | None = None
+    repeats: int = 5
+    threads: int = 1
+    batches: int = 8
+    config_file: str = ""
+    opts: Sequence[str] = ()
+    weights: Path | None = None
+
+    @property
+    def weights_words(self) -> str:
+        """Whose weights the networks have, for a title."""
+        return f"{'given' if self.weights else 'random'} weights"
 
 
 def open_archive(options: Options, *, repeat: bool = False) -> Archive:
@@ -57,11 +93,6 @@ def link_pairs(pairs: list[Pair], root: Path, count: int, *, repeat: bool = Fals
     return archive
 
 
-def pairs_of(archive: Archive) -> list[Pair]:
-    """Return the pairs of an archive."""
-    return find_pairs(*archive)[0]
-
-
 def given_pairs(root: Path) -> list[Pair]:
     """Return the pairs of a folder that holds the two folders of an archive.
 
@@ -73,7 +104,7 @@ def given_pairs(root: Path) -> list[Pair]:
         raise LesionError(
             f"--dataset: {root}: give a folder that holds the folders {IMAGES} and {MASKS}"
         )
-    pairs = pairs_of(archive)
+    pairs, *_ = find_pairs(*archive)
     for pair in pairs:
         if pair.image.path.suffix != ".jpg":
             raise LesionError(f"--dataset: {pair.image.path}: the recipes read .jpg images only")

@@ -1,7 +1,6 @@
 """Models to measure: with given weights, or with random ones that behave like trained ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
-from lesion_d2.benchmark.data import test_records
-from lesion_d2.benchmark.options import Options
+from lesion_d2.benchmark.data import Options, test_records
 from lesion_d2.config.load import load_config
 from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.errors import LesionError
@@ -56,10 +54,20 @@ def fill_for_benchmark(
     if weights:
         load_trained(model, str(weights))
         return
-    with torch.no_grad(), _statistics_from_data(model):
-        backbone: Any = model.backbone
-        preprocess: Any = model.preprocess_image
+
+    def take(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        values = inputs[0].float()
+        norm.get_buffer("running_mean").copy_(values.mean((0, 2, 3)))
+        norm.get_buffer("running_var").copy_(values.var((0, 2, 3)))
+
+    norms = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(take) for norm in norms]
+    backbone: Any = model.backbone
+    preprocess: Any = model.preprocess_image
+    with torch.no_grad():
         backbone(preprocess(batch).tensor)
+    for hook in hooks:
+        hook.remove()
 
 
 def prepare_test(options: Options) -> tuple[CfgNode, list[dict[str, Any]]]:
@@ -81,21 +89,3 @@ def prepare_test(options: Options) -> tuple[CfgNode, list[dict[str, Any]]]:
         torch.save({"model": model.state_dict()}, weights)
     cfg.MODEL.WEIGHTS = str(weights)
     return cfg, records
-
-
-@contextmanager
-def _statistics_from_data(model: nn.Module) -> Iterator[None]:
-    """Let each frozen norm take its mean and variance from what comes in."""
-
-    def take(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        values = inputs[0].float()
-        norm.get_buffer("running_mean").copy_(values.mean((0, 2, 3)))
-        norm.get_buffer("running_var").copy_(values.var((0, 2, 3)))
-
-    norms = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
-    hooks = [norm.register_forward_pre_hook(take) for norm in norms]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from detectron2.engine import DefaultPredictor
 from pycocotools import mask as mask_util
 
+from lesion_d2.benchmark.data import Options
 from lesion_d2.benchmark.models import prepare_test
-from lesion_d2.benchmark.options import Options
 from lesion_d2.benchmark.results import Section
-from lesion_d2.benchmark.rivals.stock_detectron2 import stock_detections
+from lesion_d2.benchmark.rivals import stock_detections
 from lesion_d2.benchmark.timing import alternate
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.data.members import ground_truth_rle
@@ -27,7 +27,6 @@ from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.prediction.segmenter import load_segmenter
 from lesion_d2.results.predictions import PredictionFolder
 
-OURS = "lesion_d2"
 RIVALS = STOCK, SAME_CONFIG = "DefaultPredictor", "DefaultPredictor, config of lesion_d2"
 
 Image = npt.NDArray[np.uint8]
@@ -38,7 +37,7 @@ def run(options: Options) -> tuple[str, list[Section]]:
     """Measure; return the device, and the results."""
     cfg, records = prepare_test(options)
     work = {
-        OURS: partial(our_masks, LesionPredictor(cfg, load_segmenter(cfg))),
+        "lesion_d2": partial(our_masks, LesionPredictor(cfg, load_segmenter(cfg))),
         SAME_CONFIG: partial(write_masks, partial(top_instance, DefaultPredictor(cfg))),
         STOCK: partial(write_masks, partial(top_instance, DefaultPredictor(stock_detections(cfg)))),
     }

@@ -1,28 +1,79 @@
 """Training steps against Detectron2's trainer and model as they come."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import islice
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, islice
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer
+from detectron2.engine import DefaultTrainer, HookBase
+from detectron2.engine.hooks import IterationTimer, LRScheduler
+from detectron2.utils.events import EventStorage
 
-from lesion_d2.benchmark.data import converted
+from lesion_d2.benchmark.data import Options, converted
 from lesion_d2.benchmark.models import LEARNING_RATE, benchmark_config, fill_for_benchmark
-from lesion_d2.benchmark.operations import MATRIX_SIDE, matrix_product, step_operations
-from lesion_d2.benchmark.options import Options
 from lesion_d2.benchmark.results import Section
-from lesion_d2.benchmark.rivals.stock_detectron2 import stock_config
-from lesion_d2.benchmark.steps import Batch, OurTrainer, StockTrainer, TrainerSteps
-from lesion_d2.benchmark.timing import Spread, alternate, ratio
+from lesion_d2.benchmark.rivals import stock_config
+from lesion_d2.benchmark.timing import alternate
 from lesion_d2.config.schedule import Stage, stages_from_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
-from lesion_d2.engine.trainer import BFloat16Trainer
+from lesion_d2.engine.hooks import SeedEachStep
+from lesion_d2.engine.staged_freeze import StagedFreeze
+from lesion_d2.engine.trainer import LesionTrainer
 
+Batch = Sequence[Mapping[str, Any]]
 OURS, STOCK = "lesion_d2", "DefaultTrainer"
 _REGIONS = "roi_head/num_fg_samples"
+# The others evaluate or write files, now and then.
+_EACH_STEP = (IterationTimer, LRScheduler, SeedEachStep, StagedFreeze)
+
+
+class EachStepTrainer(DefaultTrainer):
+    """Detectron2's trainer with what belongs to each step alone, and without its own data."""
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Any:
+        """Return nothing: :class:`TrainerSteps` brings the batches."""
+        return []
+
+    def build_hooks(self) -> list[HookBase]:
+        """Return the hooks that do something in each step."""
+        return [hook for hook in super().build_hooks() if isinstance(hook, _EACH_STEP)]
+
+
+class OurTrainer(EachStepTrainer, LesionTrainer):
+    """This project's trainer, likewise."""
+
+
+class TrainerSteps:
+    """Calls run one step of a trainer each, to the end.
+
+    Args:
+        trainer: to run.
+        batches: what it reads, repeated without end.
+        iteration: to start from; the stage follows from it.
+    """
+
+    def __init__(self, trainer: EachStepTrainer, batches: Iterable[Batch], iteration: int) -> None:
+        self.trainer = trainer
+        trainer.iter = trainer.start_iter = iteration
+        trainer.storage = EventStorage(iteration)
+        trainer._trainer.data_loader = cycle(batches)
+        trainer._trainer._data_loader_iter_obj = None
+        with trainer.storage:
+            trainer.before_train()
+
+    def __call__(self) -> None:
+        """Run a step."""
+        with self.trainer.storage:
+            self.trainer.before_step()
+            self.trainer.run_step()
+            self.trainer.after_step()
+        self.trainer.iter += 1
+        if self.trainer.cfg.MODEL.DEVICE == "cuda":
+            torch.cuda.synchronize()  # until the GPU has done its part, too
 
 
 def run(options: Options) -> tuple[str, list[Section]]:
@@ -35,48 +86,21 @@ def run(options: Options) -> tuple[str, list[Section]]:
     batches = list(islice(build_train_loader(cfg), count))
     stages = stages_from_config(cfg)
     starts = [0, *(stage.end for stage in stages[:-1])]
-    return cfg.MODEL.DEVICE, [
-        _stage(options, cfg, batches, number, stage, start)
-        for number, (start, stage) in enumerate(zip(starts, stages, strict=True), start=1)
-    ]
-
-
-def _stage(
-    options: Options, cfg: CfgNode, batches: list[Batch], number: int, stage: Stage, start: int
-) -> Section:
-    device = cfg.MODEL.DEVICE
-    steps = _contenders(options, cfg, batches, stage, start)
-    operations = {}
-    for name, step in steps.items():
-        step()  # freezes what the stage has frozen
-        operations[name] = step_operations(step.trainer.model, batches[0])
-    # A floor is what a step's operations take at the rate of matrix products of its type.
-    floors = {
-        name: f"floor of {name}, {str(_precision(step)).removeprefix('torch.')}"
-        for name, step in steps.items()
-    }
-    work: dict[str, Callable[[], object]] = dict(steps)
-    work |= {floors[name]: matrix_product(_precision(step), device) for name, step in steps.items()}
-    contenders = {name: partial(_to_the_end, once, device) for name, once in work.items()}
-    seconds = alternate(contenders, options.repeats, f"stage {number}")
-    for name, floor in floors.items():
-        share = operations[name] / (2 * MATRIX_SIDE**3)
-        seconds[floor] = [value * share for value in seconds[floor]]
-    columns: dict[str, dict[str, float | Spread]] = {
-        "GFLOP a step": {name: count / 1e9 for name, count in operations.items()},
-        "times its floor": {
-            name: ratio(seconds[name], seconds[floor]) for name, floor in floors.items()
-        },
-        "lesion regions an image": {
+    sections = []
+    for number, (start, stage) in enumerate(zip(starts, stages, strict=True), start=1):
+        steps = _contenders(options, cfg, batches, stage, start)
+        seconds = alternate(steps, options.repeats, f"stage {number}")
+        regions = {
             name: step.trainer.storage.history(_REGIONS).avg(options.repeats)
             for name, step in steps.items()
-        },
-    }
-    title = (
-        f"stage {number}: FREEZE_AT {stage.freeze_at}, {cfg.SOLVER.IMS_PER_BATCH} images a step, "
-        f"{options.weights_words}"
-    )
-    return Section(title, "step", 1, seconds, (STOCK,), columns)
+        }
+        title = (
+            f"stage {number}: FREEZE_AT {stage.freeze_at}, {cfg.SOLVER.IMS_PER_BATCH} images a "
+            f"step, {options.weights_words}"
+        )
+        columns = {"lesion regions an image": regions}
+        sections.append(Section(title, "step", 1, seconds, (STOCK,), columns))
+    return cfg.MODEL.DEVICE, sections
 
 
 def _contenders(
@@ -86,26 +110,17 @@ def _contenders(
     stock = stock_config(cfg)
     stock.MODEL.BACKBONE.FREEZE_AT = stage.freeze_at
     stock.SOLVER.BASE_LR = LEARNING_RATE
+    logger = logging.getLogger("detectron2")
+    level = logger.level
+    logger.setLevel(logging.INFO)  # else a trainer makes it write to the terminal
     steps = {}
     for name, build, config, iteration in (
         (OURS, OurTrainer, cfg, start),
-        (STOCK, StockTrainer, stock, 0),
+        (STOCK, EachStepTrainer, stock, 0),
     ):
         torch.manual_seed(0)
         trainer = build(config)
         fill_for_benchmark(trainer.model, options.weights, batches[0])
         steps[name] = TrainerSteps(trainer, batches, iteration)
+    logger.setLevel(level)
     return steps
-
-
-def _precision(steps: TrainerSteps) -> torch.dtype:
-    loop = steps.trainer._trainer
-    if isinstance(loop, AMPTrainer):
-        return torch.float16
-    return torch.bfloat16 if isinstance(loop, BFloat16Trainer) else torch.float32
-
-
-def _to_the_end(once: Callable[[], object], device: str) -> None:
-    once()
-    if device == "cuda":
-        torch.cuda.synchronize()  # until the GPU has done its part, too

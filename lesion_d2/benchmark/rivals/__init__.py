@@ -1,1 +1,0 @@
-"""What others would use, written as its documentation or its users write it."""
