@@ -1,13 +1,12 @@
 """Small archives for the tests of the converter."""
 
 import csv
-import io
 import json
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from picture_files import encode
 
 from lesion_d2.commands.convert import ConvertOptions
 
@@ -21,21 +20,6 @@ def lesion_pair(number=0, height=60, width=80):
     cv2.ellipse(mask, centre, axes, int(rng.integers(180)), 0, 360, 255, -1)
     image = np.where(mask[..., None] > 0, (90, 60, 50), (220, 180, 160)).astype(np.uint8)
     return image, mask
-
-
-def encode(pixels, kind, **options):
-    """Encode an array or a Pillow image as file content."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def exif(orientation):
-    """Return EXIF data that holds just an orientation."""
-    tags = Image.Exif()
-    tags[0x112] = orientation
-    return tags
 
 
 class Archive:

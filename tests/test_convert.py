@@ -12,14 +12,12 @@ from convert_archive import (
     Archive,
     all_records,
     audit_rows,
-    encode,
-    exif,
     folder_bytes,
     lesion_pair,
     make_archive,
     split_ids,
 )
-from picture_files import every_format
+from picture_files import encode, every_format, exif
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 

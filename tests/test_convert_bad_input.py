@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from convert_archive import Archive, all_records, audit_rows, encode, exif, lesion_pair
+from convert_archive import Archive, all_records, audit_rows, lesion_pair
+from picture_files import encode, exif
 from PIL import Image
 from pycocotools import mask as coco_mask
 

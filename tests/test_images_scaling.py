@@ -6,7 +6,8 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
-from convert_archive import Archive, all_records, encode, exif, lesion_pair
+from convert_archive import Archive, all_records, lesion_pair
+from picture_files import encode, exif
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 

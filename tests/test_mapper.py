@@ -6,8 +6,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import torch
-from convert_archive import exif
 from detectron2.data import DatasetCatalog
+from picture_files import exif
 from PIL import Image
 
 from lesion_d2.commands.convert import ConvertOptions, convert

@@ -11,9 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from convert_archive import encode, folder_bytes
+from convert_archive import folder_bytes
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from picture_files import encode
 
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.errors import LesionError
