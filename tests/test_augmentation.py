@@ -9,7 +9,7 @@ import pytest
 from detectron2.data import transforms as T
 from scipy import ndimage
 
-from lesion_d2.config.keys import get_lesion_cfg
+from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.data.augmentation import (
     RandomBrightnessChannel,
     RandomCoarseDropout,

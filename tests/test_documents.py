@@ -11,7 +11,7 @@ import pytest
 import yaml
 from tiny import ROOT, load_tool
 
-from lesion_d2.config.keys import get_lesion_cfg
+from lesion_d2.config.defaults import get_lesion_cfg
 
 DOCUMENTS = sorted(
     path

@@ -204,7 +204,7 @@ def test_broken_dataset(dataset, spoil, message):
 
 
 def test_augmentations_change_colours_and_never_the_mask(dataset):
-    from lesion_d2.config.keys import get_lesion_cfg
+    from lesion_d2.config.defaults import get_lesion_cfg
     from lesion_d2.figures import augmentations
 
     images = read_split(dataset, "train")[:2]

@@ -11,7 +11,7 @@ from picture_files import exif
 from PIL import Image
 
 from lesion_d2.commands.convert import ConvertOptions, convert
-from lesion_d2.config.keys import FLIPS
+from lesion_d2.config.defaults import FLIPS
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.data.members import ground_truth_rle, with_flips

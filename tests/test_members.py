@@ -5,7 +5,7 @@ import pytest
 from convert_archive import lesion_pair
 from pycocotools import mask as mask_util
 
-from lesion_d2.config.keys import FLIPS
+from lesion_d2.config.defaults import FLIPS
 from lesion_d2.data.members import ground_truth_rle, with_flips
 from lesion_d2.errors import LesionError
 

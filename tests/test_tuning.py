@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import ROOT, run_python
 
-from lesion_d2.config.keys import get_lesion_cfg
+from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.config.load import load_config
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator

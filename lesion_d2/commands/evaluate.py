@@ -16,9 +16,9 @@ from lesion_d2.commands.plot import draw_evaluation
 from lesion_d2.data.manifest import read_input_fingerprint
 from lesion_d2.engine.setup import setup
 from lesion_d2.engine.trainer import LesionTrainer
-from lesion_d2.evaluation.failure_detection import failure_detection
+from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detection
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
-from lesion_d2.evaluation.metrics import COUNTS, FAILURE_IOU, METRICS
+from lesion_d2.evaluation.metrics import COUNTS, METRICS
 from lesion_d2.files import alone
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
 from lesion_d2.prediction.segmenter import load_segmenter, prediction_settings

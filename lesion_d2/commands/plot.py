@@ -73,7 +73,7 @@ def draw_augmentations(
 
     ``config_file`` is that of a run or of an experiment; by default the project's defaults.
     """
-    from lesion_d2.config.keys import get_lesion_cfg
+    from lesion_d2.config.defaults import get_lesion_cfg
     from lesion_d2.config.load import load_config
     from lesion_d2.figures.augmentations import augment, augmentations_figure, describe_ranges
 

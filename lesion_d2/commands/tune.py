@@ -10,8 +10,7 @@ from tabulate import tabulate
 
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.failure_detection import failure_detection
-from lesion_d2.evaluation.metrics import FAILURE_IOU
+from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detection
 from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
 from lesion_d2.files import atomic_write
 from lesion_d2.prediction.confidence import fit_confidence

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 
-from lesion_d2.config.keys import FLIPS, LR_SCHEDULERS, OPTIMIZERS
+from lesion_d2.config.defaults import FLIPS
 from lesion_d2.errors import LesionError
 
 
@@ -123,10 +123,12 @@ RULES = {
     "DATASETS.VAL": _several(_TEXT, 0, 1),
     "DATASETS.TEST": _several(_TEXT, 0),
     "DATALOADER.NUM_WORKERS": _integer(0, 256),
-    "SOLVER.OPTIMIZER": _one_of(*OPTIMIZERS),
+    "SOLVER.OPTIMIZER": _one_of("SGD", "AdamW"),
     "SOLVER.IMS_PER_BATCH": _integer(1, 1024),
     "SOLVER.ITERS_PER_EPOCH": _integer(1, 10**7),
-    "SOLVER.LR_SCHEDULER_NAME": _one_of(*LR_SCHEDULERS),
+    "SOLVER.LR_SCHEDULER_NAME": _one_of(
+        "WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"
+    ),
     "SOLVER.LR_DROPS": _several(_number(0, 1), 0),
     "SOLVER.BASE_LR": _ABOVE_0,
     "SOLVER.BASE_LR_END": _number(0, 1e6),

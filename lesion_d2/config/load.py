@@ -10,14 +10,14 @@ from detectron2.config import CfgNode
 from detectron2.utils.logger import log_first_n
 
 from lesion_d2.config.checks import check_config
-from lesion_d2.config.keys import get_lesion_cfg
+from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.config.schedule import derive_schedule
 from lesion_d2.errors import LesionError
 
 # The model that comes with the package; MODEL.WEIGHTS and --bundle take it by this name.
 PRETRAINED = "pretrained"
 PRETRAINED_FILE = Path(__file__).parents[1] / "pretrained.safetensors"
-_KEYS = "keys are listed in lesion_d2/config/keys.py and in Detectron2's config reference"
+_KEYS = "keys are listed in lesion_d2/config/defaults.py and in Detectron2's config reference"
 
 
 def load_config(config_file: str, opts: list[str]) -> CfgNode:

@@ -13,7 +13,7 @@ from detectron2.data import transforms as T
 from detectron2.structures.masks import polygons_to_bitmask
 from pycocotools import mask as mask_util
 
-from lesion_d2.config.keys import FLIPS
+from lesion_d2.config.defaults import FLIPS
 from lesion_d2.data.converted import FLIP_ID_STEP
 from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import encode_mask
@@ -24,7 +24,7 @@ def with_flips(records: Iterable[dict[str, Any]], flips: Sequence[str]) -> list[
 
     Args:
         records: Detectron2 dataset dicts.
-        flips: a selection of :data:`~lesion_d2.config.keys.FLIPS`.
+        flips: a selection of :data:`~lesion_d2.config.defaults.FLIPS`.
     """
     offsets = {flip: FLIPS.index(flip) * FLIP_ID_STEP for flip in flips}
     records = list(records)

@@ -14,7 +14,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from lesion_d2.config.keys import get_lesion_cfg
+from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.config.load import load_config
 from lesion_d2.data.loader import check_members
 from lesion_d2.engine.checkpoint import check_resumable

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 from pycocotools import mask as coco_mask
 
-# The challenge scores an image 0 below this Jaccard index (arXiv:1902.03368, section 2.1).
-FAILURE_IOU = 0.65
+from lesion_d2.evaluation.failure_detection import FAILURE_IOU
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 from detectron2.modeling import GeneralizedRCNN
 
 from lesion_d2.data.members import ground_truth_rle
-from lesion_d2.evaluation.metrics import FAILURE_IOU, METRICS, hold_against
+from lesion_d2.evaluation.failure_detection import FAILURE_IOU
+from lesion_d2.evaluation.metrics import METRICS, hold_against
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.modeling.precision import computing_in

@@ -19,7 +19,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from lesion_d2.config.checks import check_config
-from lesion_d2.config.keys import get_lesion_cfg
+from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.config.load import PRETRAINED, PRETRAINED_FILE, merge_options, settle_device
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write

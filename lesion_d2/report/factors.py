@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from lesion_d2.evaluation.metrics import FAILURE_IOU
+from lesion_d2.evaluation.failure_detection import FAILURE_IOU
 from lesion_d2.figures.style import FIRST_COLOUR, new_chart
 from lesion_d2.report.bins import MOST_BINS, Bin, category_bins, quantile_bins
 from lesion_d2.report.charts import (

@@ -8,7 +8,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from lesion_d2.evaluation.metrics import COUNTS, FAILED, FAILURE_IOU, METRICS
+from lesion_d2.evaluation.failure_detection import FAILURE_IOU
+from lesion_d2.evaluation.metrics import COUNTS, FAILED, METRICS
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
 from lesion_d2.report.charts import calibration_charts, distribution_charts, losses_chart

@@ -1,17 +1,16 @@
-"""The project's config keys, with their defaults."""
+"""The project's config keys with their defaults, such as the ranges of the augmentations."""
 
 from detectron2.config import CfgNode, get_cfg
 
 from lesion_d2.parallel import available_cpus
 
-OPTIMIZERS = ("SGD", "AdamW")
-LR_SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
 # Copies of an image that can be members of a data set; "none" is the image as it is.
 FLIPS = ("none", "vertical", "horizontal")
 
 
-def add_lesion_config(cfg: CfgNode) -> None:
-    """Add the project's keys to a Detectron2 config, and change defaults that do not fit it."""
+def get_lesion_cfg() -> CfgNode:
+    """Return Detectron2's default config with the project's keys, and some defaults changed."""
+    cfg = get_cfg()
     # Data set for validation during training; DATASETS.TEST is for the final evaluation only.
     cfg.DATASETS.VAL = ()
 
@@ -39,7 +38,7 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.INPUT.GEOMETRY.SHIFT = 0.1  # share of the image's side
 
     cfg.SEED = 0
-    cfg.SOLVER.OPTIMIZER = "SGD"  # one of OPTIMIZERS
+    cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     cfg.SOLVER.ITERS_PER_EPOCH = 1500
     # (last epoch, FREEZE_AT) of each stage.
     cfg.SOLVER.STAGES = ((5, 5), (30, 2))
@@ -79,10 +78,4 @@ def add_lesion_config(cfg: CfgNode) -> None:
     cfg.TEST.LOSS_IMAGES = 0
 
     cfg.DATALOADER.NUM_WORKERS = min(4, max(1, available_cpus() // 2))
-
-
-def get_lesion_cfg() -> CfgNode:
-    """Return Detectron2's default config with the project's keys added."""
-    cfg = get_cfg()
-    add_lesion_config(cfg)
     return cfg
