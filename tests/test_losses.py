@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lesion_d2.modeling.losses import dice_loss
+from lesion_d2.modeling.unet import dice_loss
 
 
 def disc(height, width, y, x, radius):

@@ -31,12 +31,6 @@ PRIVATE = {
         ),
         "what Detectron2's documents ask a backbone of one's own to set",
     ),
-    ("detectron2.modeling.roi_heads.StandardROIHeads", "_init_box_head"): (
-        "the only place where another pooler can be put in"
-    ),
-    ("detectron2.modeling.roi_heads.StandardROIHeads", "_init_mask_head"): (
-        "the only place where another pooler can be put in"
-    ),
     ("detectron2.engine.DefaultTrainer", "_trainer"): (
         "holds the loop, whose model is wrapped anew at each stage"
     ),

@@ -15,9 +15,8 @@ from lesion_d2.engine.staged_freeze import backbone_blocks, trainable_table
 from lesion_d2.engine.weight_average import WeightAverage
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling.precision import computing_in
-from lesion_d2.modeling.timm_backbone import TimmBackbone
-from lesion_d2.modeling.timm_weights import write_timm_weights
-from lesion_d2.prediction.inference import prepare_for_inference
+from lesion_d2.modeling.timm_backbone import TimmBackbone, write_timm_weights
+from lesion_d2.prediction.segmenter import prepare_for_inference
 
 BLOCKS = ["stem", "res2", "res3", "res4", "res5"]
 LITE = "tf_efficientnet_lite0"

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", required=True, help="to write")
     options = parser.parse_args()
 
-    from lesion_d2.modeling.timm_weights import write_timm_weights
+    from lesion_d2.modeling.timm_backbone import write_timm_weights
 
     write_timm_weights(options.network, options.source, options.output)
 

@@ -1,29 +1,28 @@
 """Checkpoints that survive a kill."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
-from lesion_d2.modeling.weights import SafeCheckpointer
+from lesion_d2.modeling.weights import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
 
-class LesionCheckpointer(SafeCheckpointer):
-    """Writes whole files or none."""
+class LesionCheckpointer(DetectionCheckpointer):
+    """Detectron2's, reading files with :func:`read_checkpoint` and writing whole ones or none."""
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        return read_checkpoint(filename)[0]
 
     def save(self, name: str, *, tag: bool = True, **extra: Any) -> None:
-        """Write ``<name>.pth`` whole or not at all.
-
-        Args:
-            name: file name without suffix.
-            tag: make it the checkpoint that ``--resume`` continues from.
-            extra: further entries of the file.
-        """
+        """Write ``<name>.pth``, with ``extra`` entries; a tagged one is continued from."""
         if not self.save_dir or not self.save_to_disk:
             return
         state = {key: item.state_dict() for key, item in self.checkpointables.items()}
@@ -41,11 +40,7 @@ class LesionCheckpointer(SafeCheckpointer):
             LesionError: if a weight of the backbone is missing or has another shape.
         """
         absent = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
-        wrong = [
-            key
-            for key in absent
-            if key.startswith("backbone.bottom_up.") and key.endswith(".weight")
-        ]
+        wrong = [key for key in absent if re.match(r"backbone\.bottom_up\..*\.weight$", key)]
         if wrong:
             raise LesionError(
                 f"MODEL.WEIGHTS: {len(wrong)} weights of the backbone are missing in the file or "

@@ -12,12 +12,9 @@ from lesion_d2.errors import LesionError
 
 
 def build_network(cfg: CfgNode, *, empty: bool = False) -> Any:
-    """Return the network of a config.
+    """Return the network of a config, on ``MODEL.DEVICE``.
 
-    Args:
-        cfg: the experiment's config.
-        empty: build it on the device ``meta``, where it takes no memory and can compute nothing,
-            and not on ``MODEL.DEVICE``.
+    An ``empty`` one is on the device ``meta``, takes no memory and can compute nothing.
 
     Raises:
         LesionError: if the config names a part that does not exist.

@@ -70,19 +70,15 @@ class SeparableROIHeads(StandardROIHeads):
     """Detectron2's heads with :class:`SeparableROIAlign`."""
 
     @classmethod
-    def _init_box_head(cls, cfg: CfgNode, input_shape: object) -> dict:
-        return _separable(super()._init_box_head(cfg, input_shape), "box_pooler")
-
-    @classmethod
-    def _init_mask_head(cls, cfg: CfgNode, input_shape: object) -> dict:
-        return _separable(super()._init_mask_head(cfg, input_shape), "mask_pooler")
-
-
-def _separable(parts: dict, name: str) -> dict:
-    pooler = parts.get(name)
-    if isinstance(pooler, ROIPooler):
-        pooler.level_poolers = nn.ModuleList(
-            SeparableROIAlign(old.output_size, old.spatial_scale, old.sampling_ratio, old.aligned)
-            for old in pooler.level_poolers
-        )
-    return parts
+    def from_config(cls, cfg: CfgNode, input_shape: object) -> dict:
+        """Return the parts of the heads, with other poolers."""
+        parts = super().from_config(cfg, input_shape)
+        for pooler in parts.values():
+            if isinstance(pooler, ROIPooler):
+                pooler.level_poolers = nn.ModuleList(
+                    SeparableROIAlign(
+                        old.output_size, old.spatial_scale, old.sampling_ratio, old.aligned
+                    )
+                    for old in pooler.level_poolers
+                )
+        return parts

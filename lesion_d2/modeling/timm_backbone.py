@@ -1,5 +1,7 @@
 """Any network of timm with a pyramid of features, as a Detectron2 backbone under an FPN."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lesion_d2.errors import LesionError
+from lesion_d2.files import atomic_write
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 
@@ -40,7 +43,9 @@ class TimmBackbone(Backbone):
         info = self.network.feature_info
         self._strides = info.reduction()
         channels = dict(zip(self._strides, info.channels(), strict=True))
-        if not channels.keys() >= set(STRIDES.values()) or not all(map(_trains, self._blocks())):
+        if not channels.keys() >= set(STRIDES.values()) or not all(
+            list(block.parameters()) for block in self._blocks()
+        ):
             raise LesionError(
                 f"MODEL.TIMM.NAME: {name} has features of strides {self._strides} from its modules "
                 f"{info.module_name()}; an FPN needs 4, 8, 16 and 32, one after the other"
@@ -96,26 +101,22 @@ class TimmBackbone(Backbone):
         Which convolution a norm follows is seen in one pass, whatever the network's code is.
         """
         self.eval()
-        source: dict[int, nn.Conv2d] = {}
-        results = []  # kept, so that no two have the same id
+        found: dict[int, tuple[nn.Conv2d, torch.Tensor]] = {}  # by id of what it gave, kept alive
         pairs: list[tuple[nn.Conv2d, str]] = []
 
         def remember(module: nn.Conv2d, _: Any, result: torch.Tensor) -> None:
-            source[id(result)] = module
-            results.append(result)
+            found[id(result)] = module, result
 
-        names = {module: name for name, module in self.network.named_modules()}
-
-        def pair(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-            if id(inputs[0]) in source:
-                pairs.append((source[id(inputs[0])], names[module]))
+        def pair(name: str, _: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            if id(inputs[0]) in found:
+                pairs.append((found[id(inputs[0])][0], name))
 
         hooks = []
-        for module in self.network.modules():
+        for name, module in self.network.named_modules():
             if isinstance(module, nn.Conv2d):
                 hooks.append(module.register_forward_hook(remember))
             elif isinstance(module, nn.BatchNorm2d):
-                hooks.append(module.register_forward_pre_hook(pair))
+                hooks.append(module.register_forward_pre_hook(partial(pair, name)))
         parameter = next(self.parameters())
         self.network(parameter.new_zeros(1, 3, 64, 64))
         for hook in hooks:
@@ -146,10 +147,6 @@ def create_network(name: str) -> Any:
         ) from error
 
 
-def _trains(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
-
-
 @BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Build Detectron2's FPN on the network ``MODEL.TIMM.NAME``."""
@@ -161,3 +158,59 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
         top_block=LastLevelMaxPool(),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
+
+
+def write_timm_weights(name: str, source: Path | None, output: Path) -> None:
+    """Write the weights of a network's features, as a file for ``MODEL.WEIGHTS``.
+
+    Args:
+        name: of the network in timm.
+        source: file of its weights, under timm's names or, in the same order and shapes, under
+            others; None: timm downloads its own.
+        output: file to write, with the names that the weights have in the backbone.
+
+    Raises:
+        LesionError: if there is no such network, or the weights cannot be had or are not its own.
+    """
+    if source and not source.is_file():
+        raise LesionError(f"{source}: no such file; give a file of weights of {name}")
+    wanted = create_network(name).state_dict()
+    import timm
+
+    try:
+        if source:
+            given = timm.models.load_state_dict(str(source), weights_only=True)
+            own = timm.create_model(name).state_dict()
+            if _kinds(own) == _kinds(given):
+                given = dict(zip(own, given.values(), strict=True))
+        else:
+            given = timm.create_model(name, features_only=True, pretrained=True).state_dict()
+    except Exception as error:  # a download fails in as many ways as there are networks
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise LesionError(
+            f"{source}: not weights that can be read without running code ({reason}); give a .pth "
+            "or .safetensors file"
+            if source
+            else f"{name}: timm cannot fetch its weights ({reason}); give a file of them as "
+            "--source"
+        ) from error
+    # The feature network joins by "_" what the whole network joins by ".".
+    given = {key.replace(".", "_"): value for key, value in given.items()}
+    found = {key: given.get(key.replace(".", "_")) for key in wanted}
+    wrong = [key for key, value in found.items() if _shape(value) != wanted[key].shape]
+    if wrong:
+        raise LesionError(
+            f"{source}: {len(wrong)} of {len(wanted)} tensors of {name} are missing or have "
+            f"another shape, {wrong[0]} the first; give a file of this network's weights"
+        )
+    state = {f"backbone.bottom_up.network.{key}": value for key, value in found.items()}
+    with atomic_write(output, "wb") as stream:
+        torch.save({"model": state, "network": name, "source": source and source.name}, stream)
+
+
+def _kinds(state: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(key.rpartition(".")[2], _shape(value)) for key, value in state.items()]
+
+
+def _shape(value: Any) -> torch.Size | None:
+    return value.shape if isinstance(value, torch.Tensor) else None

@@ -12,7 +12,6 @@ from typing import IO, Any
 
 import safetensors.torch
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -24,10 +23,7 @@ _ADVICE = "give a .pth file of tensors and plain values, such as OUTPUT_DIR/mode
 _MODEL_KEYS = ("model", "state_dict", "model_state_dict", "model_state")
 # What files begin with that are often taken for weights.
 _FOREIGN = (
-    (
-        b"version https://git-lfs",
-        "is a Git LFS pointer, not the file; fetch it with `git lfs pull`",
-    ),
+    (b"version https://git-lfs", "is a Git LFS pointer; fetch the file with `git lfs pull`"),
     (b"<", "is a web page, not weights; download the file itself"),
     (b"\x1f\x8b", "is compressed with gzip; unpack it"),
 )
@@ -60,14 +56,10 @@ def open_weights(path: str | Path) -> IO[bytes]:
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
-    """Read a file of weights, once and without running code from it.
+    """Return a file's content, with the weights by name as ``"model"``, and its SHA-256.
 
-    Args:
-        path: a checkpoint of this project or another tool's (``.pth``), a bundle
-            (``.safetensors``), or a file of Detectron2's model zoo (``.pkl``).
-
-    Returns:
-        its content, with the weights by parameter name as ``"model"``, and the SHA-256 of the file.
+    It is read once, and no code in it is run. It is a checkpoint of this project or another tool's
+    (``.pth``), a bundle (``.safetensors``), or a file of Detectron2's model zoo (``.pkl``).
 
     Raises:
         LesionError: if it cannot be read, or a weight is not finite.
@@ -81,12 +73,9 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
     content = _decode(str(path), data)
     if not isinstance(content, dict):
         raise LesionError(f"{path}: holds a {type(content).__name__}, not weights; {_ADVICE}")
-    key = next((key for key in _MODEL_KEYS if isinstance(content.get(key), Mapping)), None)
-    if key is None:
-        content = {"model": content}
-    else:
-        content["model"] = content.pop(key)
-    weights = content["model"] = {str(key): value for key, value in content["model"].items()}
+    found = [key for key in _MODEL_KEYS if isinstance(content.get(key), Mapping)]
+    state, content = (content.pop(found[0]), content) if found else (content, {})
+    weights = content["model"] = {str(key): value for key, value in state.items()}
     for prefix in ("module.", "model."):  # of DistributedDataParallel, of Lightning
         consume_prefix_in_state_dict_if_present(weights, prefix)
     check_tensors(str(path), weights)
@@ -162,19 +151,8 @@ def _model_zoo(content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-class SafeCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, reading files with :func:`read_checkpoint`."""
-
-    def _load_file(self, filename: str) -> dict[str, Any]:
-        return read_checkpoint(filename)[0]
-
-
 def fetch_weights(weights: str) -> None:
-    """Make sure that ``MODEL.WEIGHTS`` can be had, downloading it when it is an address.
-
-    Raises:
-        LesionError: if it cannot, saying what to do instead.
-    """
+    """Download ``MODEL.WEIGHTS`` if it is an address; raise a LesionError if it cannot be had."""
     if not weights:
         return
     try:
@@ -200,14 +178,7 @@ def check_trained_file(weights: str) -> None:
 
 
 def load_trained(model: torch.nn.Module, weights: str) -> str:
-    """Load a trained model's weights for evaluation or prediction.
-
-    Args:
-        model: the model to fill.
-        weights: a checkpoint file of a model with the same config.
-
-    Returns:
-        the SHA-256 of the file, of the same bytes that were loaded.
+    """Fill a model from a checkpoint of the same config, and return the SHA-256 of what was read.
 
     Raises:
         LesionError: if the file cannot be read, or its tensors are not the model's (pretrained
@@ -222,7 +193,13 @@ def load_trained(model: torch.nn.Module, weights: str) -> str:
 def fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], origin: str) -> None:
     """Fill a model with just its own tensors; ``origin`` names the file in the LesionError."""
     own = {name: value.shape for name, value in model.state_dict().items()}
-    found = {name: value.shape for name, value in weights.items() if not _is_constant(name, own)}
+    # What other versions stored beside the weights, and this model lacks.
+    constant = re.compile(r"cell_anchors|(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$")
+    found = {
+        name: value.shape
+        for name, value in weights.items()
+        if name in own or not constant.search(name)
+    }
     wrong = [name for name in own | found if own.get(name) != found.get(name)]
     if wrong:
         raise LesionError(
@@ -231,10 +208,3 @@ def fill(model: torch.nn.Module, weights: Mapping[str, torch.Tensor], origin: st
             "config it was trained with"
         )
     model.load_state_dict({name: weights[name] for name in own})
-
-
-def _is_constant(name: str, own: Mapping[str, Any]) -> bool:
-    """Whether a tensor that the model lacks is what other versions stored beside the weights."""
-    last = name.rpartition(".")[2]
-    constants = ("pixel_mean", "pixel_std", "num_batches_tracked")
-    return name not in own and (last in constants or "cell_anchors" in name)
