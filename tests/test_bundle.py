@@ -14,6 +14,7 @@ from tiny import CONFIDENCE, PROVENANCE, ROOT, run_python
 import lesion_d2
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
+from lesion_d2.files import write_json
 from lesion_d2.prediction.bundle import read_bundle, write_bundle
 from lesion_d2.prediction.segmenter import Segmenter
 
@@ -114,7 +115,7 @@ def test_a_wrong_setting(bundle, key, value):
 
 def test_another_confidence_model(bundle, tmp_path):
     other = type(CONFIDENCE)([0.0] * 6, 0.25, {"weights_sha256": "0" * 64})
-    other.write(tmp_path / "other.json")
+    write_json(tmp_path / "other.json", other.to_dict())
     options = ["TEST.CONFIDENCE", str(tmp_path / "other.json")]
     assert read_bundle(bundle, options).confidence == other
     with pytest.raises(LesionError, match="no_such_file"):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lesion_d2.prediction.candidates import Candidates, iou_matrix, merge
-from lesion_d2.prediction.choice import INSTANCE_CHOICES
+from lesion_d2.prediction.candidates import INSTANCE_CHOICES, Candidates, iou_matrix, merge
 
 SIZE = (9, 13)
 

@@ -7,6 +7,7 @@ import pytest
 
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import failure_detection
+from lesion_d2.files import write_json
 from lesion_d2.prediction.confidence import (
     FEATURES,
     ConfidenceModel,
@@ -58,7 +59,7 @@ def test_an_empty_mask_is_estimated_0():
 
 def test_written_and_read_again(data, tmp_path):
     model = fit_confidence(*data, {"dataset": "tiny_val"})
-    model.write(tmp_path / "confidence.json")
+    write_json(tmp_path / "confidence.json", model.to_dict())
     assert read_confidence(tmp_path / "confidence.json") == model
 
 

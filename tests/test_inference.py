@@ -10,8 +10,7 @@ from lesion_d2.config.load import load_config
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.modeling.build import build_network
 from lesion_d2.modeling.precision import computing_in
-from lesion_d2.prediction.inference import prepare_for_inference
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import Segmenter, prepare_for_inference
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.06)])

@@ -75,7 +75,7 @@ from detectron2.utils.events import EventStorage
 from lesion_d2.config.load import load_config
 from lesion_d2.engine.trainer import BFloat16Trainer
 from lesion_d2.modeling.build import build_network
-from lesion_d2.prediction.inference import prepare_for_inference
+from lesion_d2.prediction.segmenter import prepare_for_inference
 from lesion_d2.prediction.segmenter import Segmenter
 
 def predict(precision):

@@ -21,7 +21,7 @@ from lesion_d2.evaluation.tuning import (
     measure,
     select,
 )
-from lesion_d2.prediction.choice import INSTANCE_CHOICES
+from lesion_d2.prediction.candidates import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import feature_row, read_confidence
 from lesion_d2.prediction.segmenter import Segmenter
 

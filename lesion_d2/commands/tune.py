@@ -12,7 +12,7 @@ from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detection
 from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
-from lesion_d2.files import atomic_write
+from lesion_d2.files import atomic_write, write_json
 from lesion_d2.prediction.confidence import fit_confidence
 from lesion_d2.prediction.segmenter import load_segmenter
 
@@ -56,7 +56,7 @@ def tune(cfg: CfgNode) -> Path:
     count = len(measured.jaccard)
     fitted_on = {"dataset": name, "num_images": count, "weights_sha256": weights_sha256}
     model_of_iou = fit_confidence(measured.features, measured.jaccard, fitted_on)
-    model_of_iou.write(folder / "confidence.json")
+    write_json(folder / "confidence.json", model_of_iou.to_dict())
 
     tuned = cfg.clone()
     tuned.defrost()

@@ -15,11 +15,10 @@ from lesion_d2.evaluation.metrics import METRICS, hold_against
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.modeling.precision import computing_in
-from lesion_d2.prediction.candidates import detect, merge
-from lesion_d2.prediction.choice import INSTANCE_CHOICES
+from lesion_d2.prediction.candidates import INSTANCE_CHOICES, detect, merge
 from lesion_d2.prediction.confidence import feature_row
-from lesion_d2.prediction.lesion import describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
+from lesion_d2.prediction.segmenter import submit
 from lesion_d2.prediction.views import SYMMETRIES, build_views
 
 # name -> (symmetries, scales); the first is the plain prediction.
@@ -128,14 +127,10 @@ def measure(
         found = dict(zip(every, seen, strict=True))
         merged = {name: merge([found[view] for view in members]) for name, members in views.items()}
         for setting in settings:
-            candidates = merged[setting.views]
-            chosen = INSTANCE_CHOICES[setting.choice](candidates)
-            mask = np.zeros(size, bool)
-            if len(chosen):
-                mask = postprocess[setting.steps](chosen.masks[0].numpy(), size)
-            outcome = hold_against(truth, encode_mask(mask))
+            lesion = submit(merged[setting.views], setting.choice, postprocess[setting.steps], size)
+            outcome = hold_against(truth, encode_mask(lesion.mask))
             jaccard[setting].append(METRICS["jaccard"].score(outcome))
-            features[setting].append(feature_row(describe_lesion(mask, chosen, len(candidates))))
+            features[setting].append(feature_row(lesion))
     return {s: Measurement(np.array(jaccard[s]), np.array(features[s])) for s in settings}
 
 

@@ -25,11 +25,7 @@ from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 from lesion_d2.modeling.build import build_network
 from lesion_d2.modeling.weights import check_tensors, fill, open_weights
-from lesion_d2.prediction.confidence import (
-    ConfidenceModel,
-    confidence_from_dict,
-    read_confidence,
-)
+from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dict, read_confidence
 
 FORMAT = "lesion_d2 1"
 SUFFIX = ".safetensors"
@@ -64,14 +60,9 @@ def write_bundle(
     confidence: ConfidenceModel | None,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write a model with all that prediction needs.
+    """Write a trained model, not prepared for inference, with all that prediction needs.
 
-    Args:
-        path: of the file, ending in :data:`SUFFIX`.
-        cfg: the experiment's config; paths in it are left out.
-        model: with trained weights, not prepared for inference.
-        confidence: fitted on validation; None leaves it out.
-        provenance: where the model comes from, as plain values.
+    Paths in the config are left out. The provenance is plain values.
 
     Raises:
         LesionError: if the name has another suffix, or a weight is not finite.
@@ -105,9 +96,8 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
 
     Args:
         path: of the file, or ``pretrained`` for the model that comes with the package.
-        opts: alternating config keys and values, applied over the bundle's config.
-            ``TEST.CONFIDENCE`` replaces the bundle's confidence model; ``MODEL.DEVICE`` is the GPU
-            where there is one, and not the device of the training.
+        opts: alternating keys and values over the bundle's config. ``TEST.CONFIDENCE`` replaces its
+            confidence model; ``MODEL.DEVICE`` is by default the GPU where there is one.
 
     Raises:
         LesionError: if it is missing, damaged, or not a bundle.
@@ -149,27 +139,12 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
     check_tensors(str(path), weights)
     model = build_network(cfg).eval()
     fill(model, weights, str(path))
-    return Bundle(
-        cfg,
-        model,
-        _choose_confidence(cfg, confidence, str(path), str(provenance.get("weights_sha256"))),
-        provenance,
-        hashlib.sha256(data).hexdigest(),
-    )
-
-
-def _choose_confidence(
-    cfg: CfgNode, content: Any, path: str, weights_sha256: str
-) -> ConfidenceModel | None:
-    """Return the confidence model that the config names, else the bundle's own."""
+    exported = str(provenance.get("weights_sha256"))
     if cfg.TEST.CONFIDENCE:
-        path, confidence = cfg.TEST.CONFIDENCE, read_confidence(cfg.TEST.CONFIDENCE)
-    elif content is None:
-        return None
-    else:
-        confidence = confidence_from_dict(content, path)
-    confidence.check_weights(weights_sha256, path)
-    return confidence
+        confidence = read_confidence(cfg.TEST.CONFIDENCE, exported)
+    elif confidence is not None:
+        confidence = confidence_from_dict(confidence, str(path), exported)
+    return Bundle(cfg, model, confidence, provenance, hashlib.sha256(data).hexdigest())
 
 
 def _stored_type(value: torch.Tensor) -> torch.dtype:

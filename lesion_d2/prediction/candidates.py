@@ -62,15 +62,12 @@ def detect(
     for group in groups.values():
         instances = model.inference([{"image": seen} for *_, seen in group], do_postprocess=False)
         for (index, view, _), item in zip(group, instances, strict=True):
-            found[index, view] = _candidates(item.to("cpu"), images[index], view)
+            height, width = images[index].shape[-2:]
+            pasted = _paste(item.to("cpu"), view.turned((height, width)))
+            scores = item.scores.float().cpu()
+            candidates = Candidates(scores, view.restore(pasted), torch.ones_like(scores))
+            found[index, view] = candidates
     return [[found[index, view] for view in views] for index in range(len(images))]
-
-
-def _candidates(instances: Instances, image: torch.Tensor, view: View) -> Candidates:
-    height, width = image.shape[-2:]
-    masks = view.restore(_paste(instances, view.turned((height, width))))
-    scores = instances.scores.float()
-    return Candidates(scores, masks, torch.ones_like(scores))
 
 
 def _paste(instances: Instances, size: tuple[int, int]) -> torch.Tensor:
@@ -137,3 +134,21 @@ def merge(views: Sequence[Candidates]) -> Candidates:
         scores / len(views), masks / count[:, None, None], agreement / (len(views) - 1)
     )
     return merged[merged.scores.argsort(descending=True, stable=True)]
+
+
+def top_score(candidates: Candidates) -> Candidates:
+    """Take the candidate of highest score, or none where there is none."""
+    return candidates[:1]
+
+
+def consensus(candidates: Candidates) -> Candidates:
+    """Take the candidate whose mask the others support: the largest sum of IoU times score."""
+    if not len(candidates):
+        return candidates
+    support = iou_matrix(candidates.masks, candidates.masks) @ candidates.scores
+    best = int(support.argmax())
+    return candidates[best : best + 1]
+
+
+# Ways to choose the one that is submitted; ``TEST.INSTANCE_CHOICE`` names the one in use.
+INSTANCE_CHOICES = {"top_score": top_score, "consensus": consensus}

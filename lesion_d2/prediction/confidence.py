@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.errors import LesionError
-from lesion_d2.files import write_json
 from lesion_d2.prediction.lesion import Lesion
 
 logger = logging.getLogger(__name__)
@@ -47,32 +46,18 @@ class ConfidenceModel:
         estimated = np.clip(features @ np.array(self.weights) + self.intercept, 0, 1)
         return np.where(features[:, FEATURES.index("area_share")] == 0, 0, estimated)
 
-    def check_weights(self, sha256: str, origin: str) -> None:
-        """Warn if it was fitted on a model of other weights; ``origin`` names its file."""
-        fitted = self.fitted_on.get("weights_sha256", sha256)
-        if fitted != sha256:
-            logger.warning(
-                "%s: was fitted on weights %.12s, but these are %.12s: estimates of the IoU may be "
-                "wrong; fit it again with tools/tune.py",
-                origin,
-                fitted,
-                sha256,
-            )
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for :func:`confidence_from_dict`."""
         return {"features": list(FEATURES), **asdict(self)}
 
-    def write(self, path: Path) -> None:
-        """Write as JSON."""
-        write_json(path, self.to_dict())
 
+def confidence_from_dict(content: Any, origin: str, sha256: str = "") -> ConfidenceModel:
+    """Return the model of a parsed JSON file, which ``origin`` names.
 
-def confidence_from_dict(content: Any, origin: str) -> ConfidenceModel:
-    """Return the model of a parsed JSON file.
+    Warns if it was fitted on a model whose weights have another ``sha256``.
 
     Raises:
-        LesionError: if it is not one of this version's features; ``origin`` names the file.
+        LesionError: if it is not one of this version's features.
     """
     try:
         if tuple(content["features"]) != FEATURES or len(content["weights"]) != len(FEATURES):
@@ -83,6 +68,12 @@ def confidence_from_dict(content: Any, origin: str) -> ConfidenceModel:
         raise LesionError(
             f"{origin}: is not a confidence model ({error}); fit one with tools/tune.py"
         ) from error
+    fitted = model.fitted_on.get("weights_sha256", sha256)
+    if sha256 and fitted != sha256:
+        logger.warning(
+            f"{origin}: was fitted on weights {fitted:.12}, but these are {sha256:.12}: estimates "
+            "of the IoU may be wrong; fit it again with tools/tune.py"
+        )
     return model
 
 
@@ -92,19 +83,15 @@ def _bounded(number: Any) -> float:
     return float(number)
 
 
-def read_confidence(path: str | Path) -> ConfidenceModel:
-    """Read what :meth:`ConfidenceModel.write` wrote.
-
-    Raises:
-        LesionError: if the file is missing or not such a file.
-    """
+def read_confidence(path: str | Path, sha256: str = "") -> ConfidenceModel:
+    """Read a JSON file of :meth:`ConfidenceModel.to_dict`; see :func:`confidence_from_dict`."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, RecursionError, ValueError) as error:
         raise LesionError(
             f"{path}: cannot be read ({error}); fit a confidence model with tools/tune.py"
         ) from error
-    return confidence_from_dict(content, str(path))
+    return confidence_from_dict(content, str(path), sha256)
 
 
 def fit_confidence(

@@ -15,9 +15,13 @@ from lesion_d2.config.load import PRETRAINED, load_config
 from lesion_d2.errors import LesionError
 from lesion_d2.images.resizing import build_resizing
 from lesion_d2.prediction.bundle import read_bundle
-from lesion_d2.prediction.inference import prepare_for_inference
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.segmenter import Segmenter, load_segmenter, prediction_settings
+from lesion_d2.prediction.segmenter import (
+    Segmenter,
+    load_segmenter,
+    prediction_settings,
+    prepare_for_inference,
+)
 
 
 class LesionPredictor:
@@ -47,12 +51,9 @@ class LesionPredictor:
     def from_config(
         cls, config_file: str | Path, weights: str | Path = "", opts: Sequence[str] = ()
     ) -> "LesionPredictor":
-        """Build from an experiment's config and a checkpoint of it.
+        """Build from an experiment's config and a checkpoint, by default ``MODEL.WEIGHTS``.
 
-        Args:
-            config_file: YAML, such as ``OUTPUT_DIR/config.yaml``.
-            weights: a checkpoint; by default the config's ``MODEL.WEIGHTS``.
-            opts: alternating config keys and values.
+        ``opts`` are alternating config keys and values.
 
         Raises:
             LesionError: if a file is missing or does not fit.
@@ -64,11 +65,9 @@ class LesionPredictor:
 
     @classmethod
     def from_bundle(cls, path: str | Path, opts: Sequence[str] = ()) -> "LesionPredictor":
-        """Build from the one file that ``tools/export.py`` wrote.
+        """Build from the one file that ``tools/export.py`` wrote; it can hold no code.
 
-        Args:
-            path: the bundle; it can hold no code.
-            opts: alternating config keys and values, such as ``["TEST.VIEWS", ("identity",)]``.
+        ``opts`` are alternating config keys and values, such as ``["TEST.VIEWS", ("identity",)]``.
 
         Raises:
             LesionError: if the file is missing or not a bundle.
@@ -80,11 +79,7 @@ class LesionPredictor:
 
     @classmethod
     def pretrained(cls, opts: Sequence[str] = ()) -> "LesionPredictor":
-        """Build from the model that comes with the package; ``docs/model_card.md`` describes it.
-
-        Args:
-            opts: alternating config keys and values.
-        """
+        """Build from the model that comes with the package; ``docs/model_card.md`` describes it."""
         return cls.from_bundle(PRETRAINED, opts)
 
     @property
@@ -141,13 +136,12 @@ class LesionPredictor:
 
     def _prepare(self, image: npt.NDArray[np.uint8], channels: str) -> torch.Tensor:
         shape, dtype = getattr(image, "shape", "?"), getattr(image, "dtype", "?")
-        if not isinstance(image, np.ndarray) or dtype != np.uint8 or shape[2:] != (3,):
+        fits = isinstance(image, np.ndarray) and dtype == np.uint8 and shape[2:] == (3,)
+        if not fits or not image.size:
             raise LesionError(
                 f"image: {type(image).__name__} of shape {shape} and type {dtype}; give a uint8 "
-                "array of shape (H, W, 3)"
+                "array of shape (H, W, 3), with a pixel"
             )
-        if not image.size:
-            raise LesionError(f"image: shape {shape} has no pixel")
         if channels != self.cfg.INPUT.FORMAT:
             image = image[:, :, ::-1]
         aug_input = T.AugInput(np.ascontiguousarray(image))

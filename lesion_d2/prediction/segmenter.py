@@ -7,22 +7,32 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from torch import nn
 from torch.nn.functional import interpolate
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling.build import build_network
 from lesion_d2.modeling.precision import PRECISIONS, computing_in, settle_bfloat16
+from lesion_d2.modeling.timm_backbone import TimmBackbone
 from lesion_d2.modeling.weights import load_trained
-from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, detect, merge
-from lesion_d2.prediction.choice import INSTANCE_CHOICES
+from lesion_d2.prediction.candidates import (
+    INSTANCE_CHOICES,
+    MASK_THRESHOLD,
+    Candidates,
+    detect,
+    merge,
+)
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
-from lesion_d2.prediction.inference import prepare_for_inference
 from lesion_d2.prediction.lesion import Lesion, describe_lesion
 from lesion_d2.prediction.postprocessing import Postprocessing
 from lesion_d2.prediction.views import build_views
+
+# Norms that are one factor and one offset for each channel when a model is evaluated.
+_FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
@@ -63,16 +73,11 @@ class Segmenter(nn.Module):
         weights_sha256: str = "",
     ) -> None:
         super().__init__()
-        if cfg.TEST.INSTANCE_CHOICE not in INSTANCE_CHOICES:
-            raise LesionError(
-                f"TEST.INSTANCE_CHOICE: {cfg.TEST.INSTANCE_CHOICE!r} is unknown; give one of "
-                + ", ".join(INSTANCE_CHOICES)
-            )
-        if cfg.TEST.PRECISION not in PRECISIONS:
-            raise LesionError(
-                f"TEST.PRECISION: {cfg.TEST.PRECISION!r} is unknown; give one of "
-                + ", ".join(PRECISIONS)
-            )
+        for key, known in (("INSTANCE_CHOICE", INSTANCE_CHOICES), ("PRECISION", PRECISIONS)):
+            if cfg.TEST[key] not in known:
+                raise LesionError(
+                    f"TEST.{key}: {cfg.TEST[key]!r} is unknown; give one of {', '.join(known)}"
+                )
         if cfg.TEST.PRECISION == "bfloat16" and model.device.type == "cpu":
             settle_bfloat16("TEST.PRECISION float32")
         self.model = model
@@ -80,7 +85,7 @@ class Segmenter(nn.Module):
         self.confidence = confidence
         self.weights_sha256 = weights_sha256
         self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
-        self._choose = INSTANCE_CHOICES[cfg.TEST.INSTANCE_CHOICE]
+        self._choice = cfg.TEST.INSTANCE_CHOICE
         self._postprocess = Postprocessing(cfg.TEST.POSTPROCESSING)
 
     def candidates(self, images: Sequence[torch.Tensor]) -> list[Candidates]:
@@ -95,57 +100,69 @@ class Segmenter(nn.Module):
 
     def lesion(self, candidates: Candidates, size: tuple[int, int]) -> Lesion:
         """Return the one lesion of an image of that output size (height, width)."""
-        chosen = self._choose(candidates)
-        if len(chosen):
-            mask = self._postprocess(chosen.masks[0].numpy(), size)
-        else:
-            mask = np.zeros(size, bool)
-        lesion = describe_lesion(mask, chosen, len(candidates))
+        lesion = submit(candidates, self._choice, self._postprocess, size)
         if self.confidence:
             lesion = replace(lesion, estimated_iou=self.confidence(lesion))
         return lesion
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Segment a batch of the test loader.
-
-        Args:
-            batched_inputs: dicts with ``image`` and, for the output's size, ``height`` and
-                ``width``, as Detectron2's models take them.
+        """Segment a batch of the test loader: dicts as Detectron2's models take them.
 
         Returns:
-            for each a dict of ``"instances"``, Detectron2's with ``scores`` and ``pred_masks`` at
-            the output's size, and ``"lesion"``, a
-            :class:`~lesion_d2.prediction.lesion.Lesion`.
+            for each a dict of ``"instances"``, Detectron2's with ``scores`` and ``pred_masks``, and
+            ``"lesion"``, a :class:`~lesion_d2.prediction.lesion.Lesion`, at the input's ``height``
+            and ``width``.
         """
-        outputs = []
         merged = self.candidates([item["image"] for item in batched_inputs])
-        for item, candidates in zip(batched_inputs, merged, strict=True):
-            size = item["height"], item["width"]
-            outputs.append(
-                {
-                    "instances": _instances(candidates, size),
-                    "lesion": self.lesion(candidates, size),
-                }
-            )
-        return outputs
+        sizes = [(item["height"], item["width"]) for item in batched_inputs]
+        return [
+            {"instances": _instances(found, size), "lesion": self.lesion(found, size)}
+            for found, size in zip(merged, sizes, strict=True)
+        ]
+
+
+def submit(
+    candidates: Candidates, choice: str, postprocess: Postprocessing, size: tuple[int, int]
+) -> Lesion:
+    """Choose one candidate and clean its mask, at the output's size (height, width)."""
+    chosen = INSTANCE_CHOICES[choice](candidates)
+    mask = postprocess(chosen.masks[0].numpy(), size) if len(chosen) else np.zeros(size, bool)
+    return describe_lesion(mask, chosen, len(candidates))
+
+
+def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
+    """Change a model so that it finds the same in less time, for good: it cannot be trained on.
+
+    Norms that are fixed now become part of the convolutions before them. The weights are laid out
+    and stored as :func:`lesion_d2.modeling.precision.computing_in` needs them, which it would else
+    see to for each image.
+    """
+    model.eval()
+    for module in list(model.modules()):
+        norm = getattr(module, "norm", None)
+        if isinstance(module, TimmBackbone):
+            module.fold_norms()
+        elif isinstance(module, Conv2d) and isinstance(norm, _FIXED_NORMS):
+            folded = fuse_conv_bn_eval(module, norm)
+            module.weight, module.bias, module.norm = folded.weight, folded.bias, None
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.to(PRECISIONS[precision])
+    model.to(memory_format=torch.channels_last)
 
 
 def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
     """Return a segmenter with the weights and the confidence model that the config names.
 
-    Args:
-        cfg: the experiment's config.
-        prepare: make the model faster; its weights are then not those of the file any more.
+    With ``prepare`` its model is made faster, and its weights are not those of the file any more.
 
     Raises:
         LesionError: if a file is missing or does not fit, or a setting is wrong.
     """
     model = build_network(cfg)
     sha256 = load_trained(model, cfg.MODEL.WEIGHTS)
-    confidence = None
-    if cfg.TEST.CONFIDENCE:
-        confidence = read_confidence(cfg.TEST.CONFIDENCE)
-        confidence.check_weights(sha256, cfg.TEST.CONFIDENCE)
+    file = cfg.TEST.CONFIDENCE
+    confidence = read_confidence(file, sha256) if file else None
     segmenter = Segmenter(cfg, model, confidence, sha256)
     if prepare:
         prepare_for_inference(model, cfg.TEST.PRECISION)
@@ -153,8 +170,7 @@ def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
 
 
 def _instances(candidates: Candidates, size: tuple[int, int]) -> Instances:
-    masks = candidates.masks
-    if masks.shape[-2:] != size and len(masks):
+    masks = candidates.masks if len(candidates) else torch.zeros(0, *size)
+    if masks.shape[-2:] != size:
         masks = interpolate(masks[None], size, mode="bilinear")[0]
-    masks = masks.new_zeros((0, *size)) if not len(masks) else masks
     return Instances(size, scores=candidates.scores, pred_masks=masks >= MASK_THRESHOLD)
