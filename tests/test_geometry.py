@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from detectron2.data import transforms as T
 
-from lesion_d2.data.geometry import AffineTransform, RandomGeometry
+from lesion_d2.data.augmentation import AffineTransform, RandomGeometry
 from lesion_d2.data.loader import load_members
 from lesion_d2.data.mapper import LesionMapper
 

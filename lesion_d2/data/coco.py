@@ -23,9 +23,7 @@ _MARGIN = 1.0
 def read_records(content: Any, root: Path) -> list[dict[str, Any]]:
     """Return the dataset dicts of a COCO file's content, by rising image id.
 
-    Args:
-        content: what the JSON file holds. Its one category, of any name, is the lesion.
-        root: the folder that file names are relative to.
+    The one category, of any name, is the lesion. File names are relative to ``root``.
 
     Returns:
         one dict an image with Detectron2's standard keys and ``isic_id``, the file's stem. Run
@@ -53,10 +51,9 @@ def read_records(content: Any, root: Path) -> list[dict[str, Any]]:
         image_id = annotation.get("image_id")
         if not _is_integer(image_id) or image_id not in records:
             raise LesionError(f"an annotation of image {image_id!r}, which is not there")
-        if annotation.get("category_id") != categories[0]:
-            raise LesionError(
-                f"an annotation of category {annotation.get('category_id')!r}, which is not there"
-            )
+        category = annotation.get("category_id")
+        if category != categories[0]:
+            raise LesionError(f"an annotation of category {category!r}, which is not there")
         record = records[image_id]
         try:
             lesion = _read_annotation(annotation, record["height"], record["width"])
@@ -88,12 +85,8 @@ def _read_image(image: dict[str, Any], root: Path) -> dict[str, Any]:
             f"{name}: id {_short(image_id)} is not a whole number from 0 to {FLIP_ID_STEP - 1}"
         )
     height, width = image.get("height"), image.get("width")
-    if not (
-        _is_integer(height)
-        and _is_integer(width)
-        and min(height, width) >= 1
-        and height * width <= MAX_PIXELS
-    ):
+    whole = _is_integer(height) and _is_integer(width)
+    if not whole or min(height, width) < 1 or height * width > MAX_PIXELS:
         raise LesionError(f"{name}: height {_short(height)} and width {_short(width)} cannot be")
     return {
         "file_name": str(root / name),
@@ -128,15 +121,14 @@ def _read_annotation(annotation: dict[str, Any], height: int, width: int) -> dic
 def _read_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
     """Return compressed run lengths that cover the image."""
     counts = rle.get("counts")
-    if isinstance(counts, list):
-        right = all(_is_integer(count) and count >= 0 for count in counts)
-        if not right or sum(counts) != height * width or rle.get("size") != [height, width]:
-            raise LesionError("a mask with damaged run lengths")
-        return coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    if not isinstance(counts, str) or not counts.isascii():
+    rle = {"size": rle.get("size"), "counts": counts}
+    if not isinstance(counts, list):
+        check_rle(rle, height, width)
+        return rle
+    right = all(_is_integer(count) and count >= 0 for count in counts)
+    if not right or sum(counts) != height * width or rle["size"] != [height, width]:
         raise LesionError("a mask with damaged run lengths")
-    check_rle(rle, height, width)
-    return {"size": [height, width], "counts": counts}
+    return coco_mask.frPyObjects(rle, height, width)
 
 
 def _check_polygon(polygon: Any, height: int, width: int) -> None:

@@ -16,6 +16,7 @@ from lesion_d2.images.source import BadFileError
 SPLITS = ("train", "val", "test")
 # ISIC numbers have seven digits: flipped copies get image ids above, and have no file of their own.
 FLIP_ID_STEP = 10_000_000
+_AGAIN = "convert the data set again"
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,8 @@ class LesionImage:
         image_id: the number in the COCO file.
         isic_id: such as ``ISIC_0000000``.
         path: the image file that training reads.
-        height: of that file, in pixels, after EXIF rotation.
-        width: likewise.
-        original_height: of the archive's file, in pixels.
-        original_width: likewise.
+        height: of that file, in pixels, after EXIF rotation; so is ``width``.
+        original_height: of the archive's file, in pixels; so is ``original_width``.
         segmentation: COCO segmentation of the lesion (compressed RLE or polygons), or None.
     """
 
@@ -51,14 +50,11 @@ class LesionImage:
         try:
             image, _ = read_image(self.path)
         except BadFileError as error:
-            raise LesionError(
-                f"{self.path}: cannot be used ({error}); convert the data set again"
-            ) from error
-        if image.shape[:2] != (self.height, self.width):
-            raise LesionError(
-                f"{self.path}: is {image.shape[1]}x{image.shape[0]}, "
-                f"the data set says {self.width}x{self.height}; convert the data set again"
-            )
+            raise LesionError(f"{self.path}: cannot be used ({error}); {_AGAIN}") from error
+        height, width = image.shape[:2]
+        if (height, width) != (self.height, self.width):
+            said = f"the data set says {self.width}x{self.height}"
+            raise LesionError(f"{self.path}: is {width}x{height}, {said}; {_AGAIN}")
         return np.ascontiguousarray(image[..., ::-1])
 
     def read_mask(self) -> np.ndarray:
@@ -71,10 +67,7 @@ class LesionImage:
 def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
     """Return a COCO segmentation as a bool mask of shape (height, width).
 
-    Args:
-        segmentation: a compressed RLE, or a list of polygons ``[x0, y0, x1, y1, ...]`` in pixels.
-        height: of the image, in pixels.
-        width: likewise.
+    It is a compressed RLE, or a list of polygons ``[x0, y0, x1, y1, ...]`` in pixels.
 
     Raises:
         LesionError: an RLE that is damaged or of another size.
@@ -95,7 +88,8 @@ def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
         LesionError: the split's COCO file is missing, not JSON, or of another shape.
     """
     path = dataset_dir / f"{split}.json"
-    coco = read_json(path, "write it with tools/convert_isic.py")
+    remedy = "convert the data set with tools/convert_isic.py"
+    coco = read_json(path, remedy)
     try:
         segmentations = {
             annotation["image_id"]: annotation["segmentation"] for annotation in coco["annotations"]
@@ -114,11 +108,6 @@ def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
             for image in coco["images"]
         ]
     except KeyError as error:
-        raise LesionError(
-            f"{path}: lacks the key {error}; convert the data set with tools/convert_isic.py"
-        ) from error
+        raise LesionError(f"{path}: lacks the key {error}; {remedy}") from error
     except TypeError as error:  # JSON, but of another shape
-        raise LesionError(
-            f"{path}: not the COCO file of a converted data set ({error}); convert again with "
-            "tools/convert_isic.py"
-        ) from error
+        raise LesionError(f"{path}: not a converted data set's ({error}); {remedy}") from error

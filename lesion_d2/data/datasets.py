@@ -16,8 +16,6 @@ from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
 
-STANDARD_NAME = "isic2018"
-
 
 def datasets_root() -> Path:
     """Return Detectron2's data folder: ``$DETECTRON2_DATASETS``, else ``datasets``."""
@@ -25,15 +23,7 @@ def datasets_root() -> Path:
 
 
 def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
-    """Read one split of a data set as Detectron2 dataset dicts, each checked.
-
-    Args:
-        name: the name the split is registered under.
-        root: the folder that ``tools/convert_isic.py`` wrote, or any with COCO files of the splits.
-        split: one of :data:`SPLITS`.
-
-    Returns:
-        what :func:`lesion_d2.data.coco.read_records` returns.
+    """Read one split below ``root`` as :func:`lesion_d2.data.coco.read_records` does.
 
     Raises:
         LesionError: if the split's JSON is missing or a record in it cannot be right.
@@ -53,13 +43,9 @@ def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
 
 
 def register_dataset(name: str, root: str | os.PathLike[str]) -> None:
-    """Register ``<name>_train``, ``<name>_val`` and ``<name>_test`` of a folder.
+    """Register ``<name>_train``, ``<name>_val`` and ``<name>_test`` of a folder of COCO files.
 
     Registering a name again replaces it, so a notebook cell can run twice.
-
-    Args:
-        name: the prefix of the three names.
-        root: holds, or will hold, ``train.json``, ``val.json`` and ``test.json``.
     """
     root = Path(root)
     for split in SPLITS:
@@ -78,7 +64,7 @@ def register_converted() -> None:
     """Register the standard data set and each folder of splits below the data folder."""
     root = datasets_root()
     found = {path.parent.name for path in root.glob("*/*.json") if path.stem in SPLITS}
-    for name in sorted(found | {STANDARD_NAME}):
+    for name in sorted(found | {"isic2018"}):
         register_dataset(name, root / name)
 
 

@@ -23,11 +23,10 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lesion_d2.data.datasets import datasets_root
-from lesion_d2.data.mapper import LesionMapper
+from lesion_d2.data.mapper import LesionMapper, OriginalTruth
 from lesion_d2.data.members import with_flips
-from lesion_d2.data.truth import OriginalTruth
 from lesion_d2.errors import LesionError
-from lesion_d2.images.reading import read_header
+from lesion_d2.images.reading import Header, read_header
 from lesion_d2.images.source import BadFileError, read_source
 
 # Holds the header of nearly any image file.
@@ -35,17 +34,15 @@ _HEADER_BYTES = 2**18
 
 
 class ShuffledEpochs(Dataset[dict[str, Any]]):
-    """An endless stream of members, dealt anew each epoch.
+    """An endless stream of members: item ``p`` is member ``p mod n`` of epoch ``p div n``'s order.
 
-    Item ``p`` is member ``p mod n`` of the permutation of epoch ``p div n``, with the key
-    ``"sample_seed"`` from which a mapper draws that sample's augmentation.
+    It has the key ``"sample_seed"``, from which a mapper draws that sample's augmentation.
     """
 
     def __init__(self, members: list[dict[str, Any]], seed: int) -> None:
         self._members = DatasetFromList(members, copy=False)
         self._seed = seed
-        self._epoch = -1
-        self._order: np.ndarray = np.empty(0, int)
+        self._epoch, self._order = -1, np.empty(0, int)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -101,11 +98,9 @@ def load_members(names: Sequence[str], flips: Sequence[str]) -> list[dict[str, A
 
 
 def check_members(names: Sequence[str], *, evaluation: bool) -> None:
-    """Check every record of data sets and the header of every image file.
+    """Check every record of registered data sets and the header of every image file.
 
-    Args:
-        names: of registered data sets.
-        evaluation: each image must show just one lesion; for training, at least one.
+    In an ``evaluation`` each image must show just one lesion; for training, at least one.
 
     Raises:
         LesionError: for the first record or file that cannot be used.
@@ -118,7 +113,7 @@ def check_members(names: Sequence[str], *, evaluation: bool) -> None:
                 "the lesion"
             )
         try:
-            height, width = _read_size(path)
+            height, width = _read_header(path).shown_size
         except (OSError, BadFileError) as error:
             raise LesionError(
                 f"{path}: cannot be used ({error}); mend it, or convert the data set again"
@@ -130,12 +125,11 @@ def check_members(names: Sequence[str], *, evaluation: bool) -> None:
             )
 
 
-def _read_size(path: Path) -> tuple[int, int]:
-    """Return the height and width of an image file as it is shown."""
+def _read_header(path: Path) -> Header:
     if path.is_file():  # nothing waits for the writer of a pipe
         with path.open("rb") as stream, suppress(BadFileError):
-            return read_header(stream.read(_HEADER_BYTES)).shown_size
-    return read_header(read_source(path)).shown_size  # a header may be longer
+            return read_header(stream.read(_HEADER_BYTES))
+    return read_header(read_source(path))  # a header may be longer
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader:
@@ -163,9 +157,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
     if cfg.TEST.TRUTH_DIR:
         mapper, flips = OriginalTruth(mapper, Path(cfg.TEST.TRUTH_DIR)), ("none",)
     return build_detection_test_loader(
-        dataset=load_members((name,), flips),
-        mapper=mapper,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        load_members((name,), flips), mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
     )
 
 
@@ -177,7 +169,7 @@ def build_validation_loss_loader(cfg: CfgNode) -> DataLoader:
         # Evenly spaced, so that every part of the split is in it.
         members = [members[i * len(members) // limit] for i in range(limit)]
     return build_detection_test_loader(
-        dataset=members,
+        members,
         mapper=LesionMapper(cfg, False, with_instances=True),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),

@@ -1,9 +1,7 @@
 """The manifest of a converted data set, ``split.json``: which id is in which split."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
@@ -49,8 +47,9 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         LesionError: if it is missing, not such a file, or puts an id in two splits.
     """
+    remedy = "give the split.json of a converted data set"
+    content = read_json(path, remedy)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8-sig"))
         if content.pop("format") != MANIFEST_FORMAT:
             raise ValueError(f"its format is not {MANIFEST_FORMAT}")
         if "fingerprint" in content:  # its name in earlier files
@@ -60,12 +59,8 @@ def read_manifest(path: Path) -> Manifest:
             raise ValueError(f"its splits are not {', '.join(SPLITS)}")
         if len(manifest.split_of()) != sum(map(len, manifest.splits.values())):
             raise ValueError("an id is in it twice")
-    except OSError as error:
-        raise LesionError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise LesionError(
-            f"{path}: not a split manifest ({error}); give the split.json of a converted data set"
-        ) from error
+        raise LesionError(f"{path}: not a split manifest ({error}); {remedy}") from error
     return manifest
 
 

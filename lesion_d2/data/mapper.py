@@ -1,7 +1,7 @@
-"""From a dataset dict to what the model takes."""
+"""From a dataset dict to what the model takes, and to the truth it is scored against."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,16 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
-from lesion_d2.data.augmentation import build_colour_augmentation
-from lesion_d2.data.geometry import build_geometry
+from lesion_d2.data.augmentation import build_augmentations
 from lesion_d2.data.members import flip_transform
 from lesion_d2.errors import LesionError
-from lesion_d2.images.reading import read_image
-from lesion_d2.images.resizing import build_resizing
-from lesion_d2.images.source import BadFileError
+from lesion_d2.images.masks import read_lesion
+from lesion_d2.images.reading import read_header, read_image
+from lesion_d2.images.source import BadFileError, read_source
+
+# How much a data set's image may be stretched against its mask: what was squashed on purpose is
+# not scored at another shape by mistake.
+MAX_STRETCH = 0.02
 
 
 class LesionMapper:
@@ -26,6 +29,12 @@ class LesionMapper:
     The picture is random only in what ``augmentations`` draw; they draw from numpy's global
     generator, which is seeded from the dict's ``"sample_seed"`` when it has one. The same dict
     therefore gives the same sample in any worker, at any time.
+
+    Args:
+        augmentations: applied in order after the member's own flip.
+        image_format: channel order the model expects, ``"BGR"`` or ``"RGB"``.
+        with_instances: attach the lesion as ``"instances"`` (training and validation losses)
+            instead of leaving the annotations as they are (inference).
     """
 
     @configurable
@@ -36,14 +45,6 @@ class LesionMapper:
         image_format: str,
         with_instances: bool,
     ) -> None:
-        """Args are explicit so that a test can build a mapper without a config.
-
-        Args:
-            augmentations: applied in order after the member's own flip.
-            image_format: channel order the model expects, ``"BGR"`` or ``"RGB"``.
-            with_instances: attach the lesion as ``"instances"`` (training and validation losses)
-                instead of leaving the annotations as they are (inference).
-        """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.with_instances = with_instances
@@ -53,14 +54,8 @@ class LesionMapper:
         cls, cfg: CfgNode, is_train: bool, *, with_instances: bool | None = None
     ) -> dict[str, Any]:
         """Random augmentations belong to training only; ``with_instances`` defaults to it."""
-        augmentations = build_resizing(cfg, is_train)
-        if is_train and cfg.INPUT.GEOMETRY.ENABLED:
-            augmentations.insert(0, build_geometry(cfg))
-        if is_train and cfg.INPUT.COLOUR.ENABLED:
-            # Before the resize, so that a blur of a pixel means a pixel of the file.
-            augmentations.insert(0, build_colour_augmentation(cfg))
         return {
-            "augmentations": augmentations,
+            "augmentations": build_augmentations(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
             "with_instances": is_train if with_instances is None else with_instances,
         }
@@ -107,3 +102,45 @@ class LesionMapper:
             instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
             record["instances"] = utils.filter_empty_instances(instances)
         return record
+
+
+class OriginalTruth:
+    """A mapper that adds the official mask and makes its size the size of the output.
+
+    So lesions are scored at the size of the originals, as the challenge does.
+
+    Args:
+        mapper: maps a dataset dict first.
+        folder: holds ``ISIC_0000000_segmentation.png`` and so on.
+    """
+
+    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any]], folder: Path) -> None:
+        self._mapper = mapper
+        self._folder = folder
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Map one dict; ``"truth"`` is bool of shape (``"height"``, ``"width"``).
+
+        Values above 128 are lesion, as in the official scorer; of two values the brighter.
+
+        Raises:
+            LesionError: if the mask is missing, unreadable, without lesion or of another aspect
+                ratio than the image.
+        """
+        record = self._mapper(record)
+        path = self._folder / f"{record['isic_id']}_segmentation.png"
+        advice = "TEST.TRUTH_DIR must be the unpacked archive of official masks, or empty"
+        try:
+            data = read_source(path)
+            truth = read_lesion(data, read_header(data), 128, lambda *_: None)
+        except BadFileError as error:
+            raise LesionError(f"{path}: cannot be used ({error}); {advice}") from error
+        height, width = truth.shape
+        down, across = record["height"] / height, record["width"] / width
+        rounding = 1 / min(height, width)  # the converter rounds sides up
+        if abs(down - across) > MAX_STRETCH * max(down, across) + rounding:
+            raise LesionError(
+                f"{path}: is {width}x{height}, its image {record['width']}x{record['height']}: not "
+                f"of one aspect ratio; {advice}"
+            )
+        return record | {"truth": truth, "height": height, "width": width}

@@ -5,7 +5,7 @@ vertically and flipped horizontally. Here a member is a dataset dict with a key 
 mapper turns the picture when it reads it, so nothing is stored twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,14 @@ from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import encode_mask
 
 
-def with_flips(records: Iterable[dict[str, Any]], flips: Sequence[str]) -> list[dict[str, Any]]:
-    """Return one member for each record and flip: all originals first, then each flip in turn.
+def with_flips(records: Sequence[dict[str, Any]], flips: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one member for each dataset dict and flip, flip by flip.
 
-    Args:
-        records: Detectron2 dataset dicts.
-        flips: a selection of :data:`~lesion_d2.config.defaults.FLIPS`.
+    ``flips`` is a selection of :data:`~lesion_d2.config.defaults.FLIPS`.
     """
-    offsets = {flip: FLIPS.index(flip) * FLIP_ID_STEP for flip in flips}
-    records = list(records)
     return [
-        record | {"flip": flip, "image_id": record["image_id"] + offset}
-        for flip, offset in offsets.items()
+        record | {"flip": flip, "image_id": record["image_id"] + FLIPS.index(flip) * FLIP_ID_STEP}
+        for flip in flips
         for record in records
     ]
 

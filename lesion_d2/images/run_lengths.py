@@ -23,13 +23,8 @@ def encode_mask(mask: npt.NDArray[np.bool_] | npt.NDArray[np.uint8]) -> dict[str
 def check_rle(rle: dict[str, Any], height: int, width: int) -> None:
     """Refuse run lengths that do not cover an image exactly.
 
-    pycocotools takes them on trust: on damaged ones it never returns, reads memory that is not its
-    own, or gives an IoU of -1.
-
-    Args:
-        rle: compressed COCO RLE, from a file.
-        height: of the image, in pixels.
-        width: likewise.
+    pycocotools takes compressed COCO RLE on trust: on damaged ones it never returns, reads memory
+    that is not its own, or gives an IoU of -1.
 
     Raises:
         LesionError: they are damaged, or of an image of another size.
@@ -37,7 +32,9 @@ def check_rle(rle: dict[str, Any], height: int, width: int) -> None:
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         raise LesionError(f"a mask of height x width {size} on an image of {[height, width]}")
-    runs = _run_lengths(counts.encode() if isinstance(counts, str) else counts)
+    if isinstance(counts, str):
+        counts = counts.encode(errors="surrogatepass")  # JSON may hold any text
+    runs = _run_lengths(counts)
     if runs is None or runs[0] < 0 or (runs[1:] <= 0).any() or runs.sum() != height * width:
         raise LesionError("a mask with damaged run lengths")
 

@@ -12,8 +12,8 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
 from lesion_d2.config.load import PRETRAINED, load_config
+from lesion_d2.data.augmentation import build_augmentations
 from lesion_d2.errors import LesionError
-from lesion_d2.images.resizing import build_resizing
 from lesion_d2.prediction.bundle import read_bundle
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.segmenter import (
@@ -45,7 +45,7 @@ class LesionPredictor:
         self.cfg = cfg
         self.provenance = dict(provenance or {})
         self._segmenter = segmenter.eval()
-        self._resize = T.AugmentationList(build_resizing(cfg, False))
+        self._resize = T.AugmentationList(build_augmentations(cfg, False))
 
     @classmethod
     def from_config(
