@@ -85,8 +85,11 @@ def _read_image(image: dict[str, Any], root: Path) -> dict[str, Any]:
             f"{name}: id {_short(image_id)} is not a whole number from 0 to {FLIP_ID_STEP - 1}"
         )
     height, width = image.get("height"), image.get("width")
-    whole = _is_integer(height) and _is_integer(width)
-    if not whole or min(height, width) < 1 or height * width > MAX_PIXELS:
+    if (
+        not (_is_integer(height) and _is_integer(width))
+        or min(height, width) < 1
+        or height * width > MAX_PIXELS
+    ):
         raise LesionError(f"{name}: height {_short(height)} and width {_short(width)} cannot be")
     return {
         "file_name": str(root / name),

@@ -42,7 +42,8 @@ class ShuffledEpochs(Dataset[dict[str, Any]]):
     def __init__(self, members: list[dict[str, Any]], seed: int) -> None:
         self._members = DatasetFromList(members, copy=False)
         self._seed = seed
-        self._epoch, self._order = -1, np.empty(0, int)
+        self._epoch = -1
+        self._order: np.ndarray = np.empty(0, int)
 
     def __len__(self) -> int:
         return len(self._members)
