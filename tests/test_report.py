@@ -50,7 +50,7 @@ def test_every_section_is_there_and_well_formed(written):
     ]
     assert len(page.all("h1")) == 1
     charts = [svg for svg in page.all("svg") if svg.get("class") == "chart"]
-    assert len(charts) == 1 + 3 + 5 + 2
+    assert len(charts) == 1 + 2 + 5 + 2
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert all(image["alt"] for image in page.all("img"))
     assert {"lang": "en"} in page.all("html")

@@ -1,27 +1,22 @@
-"""Means of a score in bins of something else, with intervals."""
+"""Means of a score in bins of something else, with intervals, as points and as a table."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 
 from lesion_d2.evaluation.statistics import mean_interval
+from lesion_d2.figures.style import SECOND_COLOUR
 
-MOST_BINS = 6
 FEWEST_IMAGES = 5
 
 
 class Bin(NamedTuple):
-    """Some images.
+    """Some images: their scores, ordered by what they are binned by, with mean and 95 % interval.
 
-    Attributes:
-        label: what they have in common.
-        place: mean of what they are binned by; of a category its number, from 0.
-        values: their scores, ordered by what they are binned by, shape (N,).
-        mean: of the scores.
-        low: end of its 95 % bootstrap interval.
-        high: likewise.
+    ``place`` is the mean of what they are binned by; of a category it is 0.
     """
 
     label: str
@@ -37,10 +32,7 @@ def _bin(label: str, place: float, values: npt.NDArray[np.float64]) -> Bin:
 
 
 def quantile_bins(
-    by: npt.ArrayLike,
-    values: npt.ArrayLike,
-    label: Callable[[float, float], str],
-    most: int = MOST_BINS,
+    by: npt.ArrayLike, values: npt.ArrayLike, digits: str, most: int = 6
 ) -> list[Bin]:
     """Return bins of about equally many images each, ascending.
 
@@ -50,7 +42,7 @@ def quantile_bins(
     Args:
         by: what to bin by, shape (N,).
         values: the score of each image, shape (N,).
-        label: least and greatest value of ``by`` in a bin -> its label.
+        digits: how the ends of a bin are written in its label, such as ``.1f`` for 1.0–2.5.
         most: number of bins.
     """
     by, values = np.asarray(by, float), np.asarray(values, float)
@@ -63,22 +55,28 @@ def quantile_bins(
     for number in np.unique(index):
         chosen = np.flatnonzero(index == number)
         chosen = chosen[np.argsort(by[chosen], kind="stable")]
-        ends = float(by[chosen[0]]), float(by[chosen[-1]])
-        bins.append(_bin(label(*ends), float(by[chosen].mean()), values[chosen]))
+        label = "–".join(dict.fromkeys(f"{by[end]:{digits}}" for end in chosen[[0, -1]]))
+        bins.append(_bin(label, float(by[chosen].mean()), values[chosen]))
     return bins
 
 
-def category_bins(
-    by: Sequence[Hashable], values: npt.ArrayLike, labels: Mapping[Hashable, str]
-) -> list[Bin]:
-    """Return a bin for each category that has images.
+def category_bins(by: Sequence[str], values: npt.ArrayLike, categories: Sequence[str]) -> list[Bin]:
+    """Return a bin for each of ``categories`` that has images, in that order."""
+    values, names = np.asarray(values, float), np.array(by)
+    return [_bin(name, 0, values[names == name]) for name in categories if name in by]
 
-    Args:
-        by: the category of each image.
-        values: the score of each image, shape (N,).
-        labels: category -> label, in the order of the bins.
-    """
-    values = np.asarray(values, float)
-    groups = {label: values[[category == key for category in by]] for key, label in labels.items()}
-    present = [(label, group) for label, group in groups.items() if len(group)]
-    return [_bin(label, number, group) for number, (label, group) in enumerate(present)]
+
+def bin_table(bins: Sequence[Bin], what: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return head and rows of a table of bins of ``what``."""
+    rows = [
+        (b.label, f"{len(b.values):,}", f"{b.mean:.3f}", f"{b.low:.3f} to {b.high:.3f}")
+        for b in bins
+    ]
+    return (what, "images", "mean IoU", "95 % interval"), rows
+
+
+def mean_points(ax: Axes, places: Sequence[float], bins: Sequence[Bin]) -> None:
+    """Draw the mean of each bin and its interval."""
+    means = np.array([b.mean for b in bins])
+    errors = np.abs(np.array([(b.low, b.high) for b in bins]).T - means)
+    ax.errorbar(places, means, errors, fmt="D", color=SECOND_COLOUR, capsize=4, markersize=5)

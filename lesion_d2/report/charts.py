@@ -1,13 +1,15 @@
 """The page's charts, with the numbers below them: losses, distribution and calibration."""
 
-from collections.abc import Callable, Sequence
+import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
-from matplotlib.axes import Axes
+from markupsafe import Markup, escape
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -17,29 +19,23 @@ from lesion_d2.evaluation.failure_detection import FAILURE_IOU, REVIEWED_SHARE, 
 from lesion_d2.figures.boxplot import ORIGINAL_STATISTICS, boxplot_figure
 from lesion_d2.figures.losses import losses_figure
 from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_chart
-from lesion_d2.report.bins import Bin, quantile_bins
-from lesion_d2.report.svg import inline_svg
+from lesion_d2.report.bins import bin_table, mean_points, quantile_bins
 from lesion_d2.results.run import read_metrics, read_schedule
 
 CALIBRATION_BINS = 10
-TENTHS = np.linspace(0, 1, 11)
-FAILURE_LINE: dict[str, Any] = {
-    "color": QUIET_COLOUR,
-    "linestyle": ":",
-    "label": f"{FAILURE_IOU:g}",
+FAILURE_LINE: dict[str, Any] = {"color": QUIET_COLOUR, "linestyle": ":"}
+# Colours of the figures -> what the page's style sheet says, light or dark.
+_PAGE_COLOURS = {
+    "#000000": "currentColor",
+    "#ffffff": "var(--surface)",
+    FIRST_COLOUR.lower(): "var(--first)",
+    SECOND_COLOUR.lower(): "var(--second)",
+    QUIET_COLOUR.lower(): "var(--quiet)",
 }
 
 
 class Chart(NamedTuple):
-    """A chart with its text.
-
-    Attributes:
-        title: what it shows.
-        svg: the chart.
-        note: what a reader has to know.
-        head: names of the columns of the table below the chart.
-        rows: its cells.
-    """
+    """A chart, what a reader has to know, and the table below it: names of columns, and cells."""
 
     title: str
     svg: Markup
@@ -65,25 +61,28 @@ def make_chart(
     return Chart(title, inline_svg(figure, name, title), note, head, rows)
 
 
-def bin_table(bins: Sequence[Bin], what: str) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Return head and rows of a table of bins of ``what``."""
-    rows = [
-        (b.label, f"{len(b.values):,}", f"{b.mean:.3f}", f"{b.low:.3f} to {b.high:.3f}")
-        for b in bins
-    ]
-    return (what, "images", "mean IoU", "95 % interval"), rows
+def inline_svg(figure: Figure, name: str, description: str) -> Markup:
+    """Return a figure as an ``<svg>`` element that has no width of its own, its text as outlines.
 
-
-def mean_points(ax: Axes, places: Sequence[float], bins: Sequence[Bin]) -> None:
-    """Draw the mean of each bin and its interval."""
-    means = np.array([b.mean for b in bins])
-    errors = np.abs(np.array([(b.low, b.high) for b in bins]).T - means)
-    ax.errorbar(places, means, errors, fmt="D", color=SECOND_COLOUR, capsize=4, markersize=5)
-
-
-def in_range(digits: str) -> Callable[[float, float], str]:
-    """Return a function from the ends of a bin to its label, such as 1.0–2.5."""
-    return lambda low, high: "–".join(dict.fromkeys(f"{end:{digits}}" for end in (low, high)))
+    ``name`` is unique in the page, letters only; ``description`` is for those who cannot see it.
+    """
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    svg = stream.getvalue()
+    root = re.search(r'<svg [^>]*viewBox="([\d. ]+)"[^>]*>', svg)
+    assert root
+    body = svg[root.end() :]
+    # Ids are unique in a file, not in a page of several.
+    body = re.sub(r' id="', f' id="{name}-', body)
+    body = re.sub(r'xlink:href="#', f'href="#{name}-', body)
+    body = body.replace('xlink:href="data:', 'href="data:').replace("url(#", f"url(#{name}-")
+    for colour, variable in _PAGE_COLOURS.items():
+        body = re.sub(colour, variable, body, flags=re.IGNORECASE)
+    label = escape(description)
+    start = f'<svg class="chart" viewBox="{root[1]}" role="img" aria-label="{label}">'
+    return Markup(start + re.sub(r"\s*\n\s*", "\n", body))
 
 
 def losses_chart(run_dir: Path) -> Chart:
@@ -93,16 +92,12 @@ def losses_chart(run_dir: Path) -> Chart:
 
 
 def distribution_charts(evaluation: Evaluation) -> list[Chart]:
-    """Return the box plot, the histogram and the cumulative curve of the IoU."""
-    jaccard, max_iou = evaluation.table["jaccard"], evaluation.table["max_iou"]
-    return [
-        _boxplot(evaluation, max_iou),
-        _histogram(jaccard),
-        _cumulative({"Jaccard of the submitted mask": jaccard, "max IoU": max_iou}),
-    ]
+    """Return the box plot of the max IoU, and the histogram of the Jaccard index."""
+    return [_boxplot(evaluation), _histogram(evaluation.table["jaccard"])]
 
 
-def _boxplot(evaluation: Evaluation, max_iou: npt.NDArray[np.float64]) -> Chart:
+def _boxplot(evaluation: Evaluation) -> Chart:
+    max_iou = evaluation.table["max_iou"]
     ours = boxplot_stats(max_iou)[0]
     names = {
         **{"mean": "mean", "med": "median", "q1": "lower quartile", "q3": "upper quartile"},
@@ -127,15 +122,10 @@ def _histogram(jaccard: npt.NDArray[np.float64]) -> Chart:
         xlabel="Jaccard index of the submitted mask",
         ylabel="images",
         xlim=(0, 1),
-        xticks=TENTHS,
+        xticks=np.linspace(0, 1, 11),
     )
-    counts, edges, _ = ax.hist(
-        jaccard,
-        np.linspace(0, 1, 21).tolist(),
-        color=FIRST_COLOUR,
-        edgecolor="white",
-        linewidth=0.5,
-    )
+    twentieths = np.linspace(0, 1, 21).tolist()
+    counts, edges, _ = ax.hist(jaccard, twentieths, color=FIRST_COLOUR, edgecolor="white")
     ax.axvline(FAILURE_IOU, **FAILURE_LINE)
     below = int((jaccard < FAILURE_IOU).sum())
     return make_chart(
@@ -150,41 +140,12 @@ def _histogram(jaccard: npt.NDArray[np.float64]) -> Chart:
     )
 
 
-def _cumulative(scores: dict[str, npt.NDArray[np.float64]]) -> Chart:
-    figure, ax = new_chart(
-        "Cumulative share of the images",
-        xlabel="IoU",
-        ylabel="share of images at or below",
-        xlim=(0, 1),
-        xticks=TENTHS,
-    )
-    styles = ((FIRST_COLOUR, "-"), (SECOND_COLOUR, "--"))
-    for (label, values), (colour, line) in zip(scores.items(), styles, strict=True):
-        ax.ecdf(values, color=colour, linestyle=line, label=label)
-    ax.axvline(FAILURE_IOU, **FAILURE_LINE)
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.legend(loc="upper left", frameon=False)
-    return make_chart(
-        figure,
-        "cumulative",
-        "The lower a curve, the better.",
-        ("at or below", *scores),
-        [
-            (f"{level:.1f}", *(f"{np.mean(values <= level):.1%}" for values in scores.values()))
-            for level in TENTHS[1:]
-        ],
-    )
-
-
 def calibration_charts(
     confidence: npt.NDArray[np.float64], jaccard: npt.NDArray[np.float64], name: str
 ) -> list[Chart]:
     """Return how what the model says fits what it reached, and how well it finds failures.
 
-    Args:
-        confidence: what the model says of each image, shape (N,).
-        jaccard: what it reached, shape (N,).
-        name: of ``confidence``.
+    Both arrays have the shape (N,); ``name`` is that of ``confidence``.
     """
     detection = failure_detection(confidence, jaccard)
     charts = [_reliability(confidence, jaccard, name, detection["mean_absolute_error"])]
@@ -205,7 +166,7 @@ def _reliability(
     name: str,
     error: float | None,
 ) -> Chart:
-    bins = quantile_bins(confidence, jaccard, in_range(".3f"), CALIBRATION_BINS)
+    bins = quantile_bins(confidence, jaccard, ".3f", CALIBRATION_BINS)
     start = np.floor(10 * max(0, min(min(b.low, b.place) for b in bins) - 0.02)) / 10
     figure, ax = new_chart(
         f"Achieved Jaccard index and {name}",

@@ -15,53 +15,39 @@ RING_WIDTH = 0.25
 THUMBNAIL_SIDE = 256
 
 
-class Thumbnail(NamedTuple):
-    """A small copy of an image; it is never larger than the image.
-
-    Attributes:
-        rgb: shape (H, W, 3), uint8, the longer side at most 256.
-        truth: shape (H, W), float32, the share of each pixel that is lesion.
-    """
-
-    rgb: npt.NDArray[np.uint8]
-    truth: npt.NDArray[np.float32]
-
-
 class Facts(NamedTuple):
-    """Of one image and its annotated lesion.
+    """Of one image and its annotated lesion; :func:`colours` explains the last two."""
 
-    Attributes:
-        area_share: share of the image that is lesion.
-        at_border: whether the lesion reaches the image's edge.
-        original_size: (width, height) of the archive's file, in pixels.
-        contrast: see :func:`colours`.
-        skin_tone: likewise, in degrees.
-    """
-
-    area_share: float
-    at_border: bool
-    original_size: tuple[int, int]
+    area_share: float  # of the image that is lesion
+    at_border: bool  # whether the lesion reaches the image's edge
+    original_size: tuple[int, int]  # (width, height) of the archive's file, in pixels
     contrast: float | None
-    skin_tone: float | None
+    skin_tone: float | None  # in degrees
 
 
-def look_at(lesion: LesionImage) -> tuple[Thumbnail, Facts]:
+def look_at(
+    lesion: LesionImage,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], Facts]:
     """Read an image and its ground truth.
+
+    Returns:
+        the image, RGB of shape (H, W, 3), its longer side at most 256; shape (H, W), the share of
+        each of its pixels that is lesion; what the ground truth says.
 
     Raises:
         LesionError: the image file cannot be read, or the mask is of another size.
     """
     mask = lesion.read_mask()
     edges = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
-    thumbnail = Thumbnail(
-        fit(lesion.read_rgb(), THUMBNAIL_SIDE), fit(mask.astype(np.float32), THUMBNAIL_SIDE)
-    )
-    return thumbnail, Facts(
+    rgb = fit(lesion.read_rgb(), THUMBNAIL_SIDE)
+    truth = fit(mask.astype(np.float32), THUMBNAIL_SIDE)
+    facts = Facts(
         float(mask.mean()),
         any(edge.any() for edge in edges),
         (lesion.original_width, lesion.original_height),
-        *colours(thumbnail.rgb, thumbnail.truth >= 0.5),
+        *colours(rgb, truth >= 0.5),
     )
+    return rgb, truth, facts
 
 
 def colours(
@@ -90,7 +76,6 @@ def colours(
     lab: npt.NDArray = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     inside, ring = lab[mask], lab[~mask & (distance <= width)]
     difference = inside.mean(axis=0, dtype=np.float64) - ring.mean(axis=0, dtype=np.float64)
-    lightness, _, yellow = np.median(
-        np.asarray(ring, float), axis=0
-    ).tolist()  # a hair or a bubble moves no median
+    # A hair or a bubble moves no median.
+    lightness, _, yellow = np.median(ring.astype(float), axis=0).tolist()
     return float(np.linalg.norm(difference)), math.degrees(math.atan2(lightness - 50, yellow))

@@ -41,7 +41,6 @@ const filter = () => {
 };
 form.addEventListener("input", filter);
 form.addEventListener("submit", (event) => event.preventDefault());
-form.hidden = false;
 filter();
 
 // A link to a row that the filter hides shows all rows again.
@@ -53,12 +52,3 @@ window.addEventListener("hashchange", () => {
     target.scrollIntoView();
   }
 });
-
-const switches = [...document.querySelectorAll(".outlines")];
-for (const box of switches) {
-  box.parentElement.hidden = false;
-  box.addEventListener("change", () => {
-    document.body.classList.toggle("plain", !box.checked);
-    switches.forEach((other) => { other.checked = box.checked; });
-  });
-}

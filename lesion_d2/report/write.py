@@ -1,5 +1,6 @@
 """From an evaluation folder to its report.html."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,19 +9,15 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from lesion_d2.errors import LesionError
+from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU
 from lesion_d2.evaluation.metrics import COUNTS, FAILED, METRICS
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
 from lesion_d2.report.charts import calibration_charts, distribution_charts, losses_chart
-from lesion_d2.report.content import (
-    NUMBERS,
-    check_numbers,
-    metric_rows,
-    what_ran,
-)
 from lesion_d2.report.factors import factor_charts
-from lesion_d2.results.evaluation import REPORT, evaluated_lesions, read_evaluation
+from lesion_d2.results.evaluation import REMEDY, REPORT, evaluated_lesions, read_evaluation
 from lesion_d2.results.run import read_config
 
 # Bytes of the whole page; kept free for all but pictures and table; kept free for a row of it.
@@ -35,6 +32,32 @@ COLUMNS = {name: (metric.words, metric.format) for name, metric in METRICS.items
     "estimated_iou": ("Estimate", ".3f"),
 }
 FACTS = ("Lesion", "Border", "Contrast", "Skin tone")
+NUMBERS = (
+    *(f"mean_{name}{end}" for name in METRICS for end in ("", "_low", "_high")),
+    "num_images",
+    *COUNTS,
+    *("q1_max_iou", "median_max_iou", "q3_max_iou", "score_threshold"),
+)
+_WHAT_RAN = {
+    "dataset": "Data set",
+    "num_images": "Images",
+    "resolution": "Scored at the size of",
+    "input_fingerprint": "Fingerprint of the input",
+    "split_fingerprint": "Fingerprint of the split",
+    "weights": "Weights",
+    "weights_sha256": "SHA-256 of the weights",
+    "seed": "Seed",
+    "min_size_test": "Shorter side in the network",
+    "precision": "Network computes in",
+    "score_threshold": "Score threshold of max IoU",
+    "views": "Views",
+    "view_scales": "Scales of the views",
+    "instance_choice": "Choice of the submitted mask",
+    "postprocessing": "Post-processing",
+    "mask_threshold": "Threshold of mask pixels",
+    "versions": "Versions",
+}
+_RESOLUTIONS = {"data set": "the data set's images", "original": "the originals"}
 
 
 def write_report(
@@ -63,7 +86,7 @@ def write_report(
 def render_page(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
     """Return the page; see :func:`write_report`."""
     evaluation = read_evaluation(eval_dir, ("dataset", *NUMBERS), (*COLUMNS, "isic_id"))
-    check_numbers(evaluation)
+    _check_numbers(evaluation)
     table, summary = evaluation.table, evaluation.summary
     lesions = evaluated_lesions(evaluation, dataset_dir)
     losses = losses_chart(run_dir) if run_dir else None
@@ -98,9 +121,9 @@ def render_page(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
         tiles=_tiles(summary),
         summary=summary,
         weights=summary.get("weights", "not recorded"),
-        what_ran=what_ran(summary),
+        what_ran=_what_ran(summary),
         config=config,
-        metrics=metric_rows(summary),
+        metrics=_metric_rows(summary),
         failure=FAILURE_IOU,
         losses=losses,
         distribution=distribution_charts(evaluation),
@@ -145,3 +168,44 @@ def _cells(card: Card, columns: Sequence[str]) -> list[str]:
         "–" if facts.contrast is None else f"{facts.contrast:.1f}",
         "–" if facts.skin_tone is None else f"{facts.skin_tone:.0f}",
     ]
+
+
+def _check_numbers(evaluation: Evaluation) -> None:
+    """Raise a LesionError unless ``metrics.json`` holds a finite number at each of NUMBERS."""
+    for key in NUMBERS:
+        value = evaluation.summary.get(key)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            path = evaluation.folder / "metrics.json"
+            raise LesionError(f"{path}: no number at {key} ({value!r}); {REMEDY}")
+
+
+def _metric_rows(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return name, explanation, mean and interval of each score."""
+    rows = []
+    for name, metric in METRICS.items():
+        mean, low, high = (
+            f"{summary[f'mean_{name}{end}']:{metric.mean_format}}" for end in ("", "_low", "_high")
+        )
+        rows.append((metric.words, metric.note, mean, f"{low}–{high}"))
+    return rows
+
+
+def _what_ran(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return labels and values of what was evaluated and how."""
+    values = {key: _words(summary.get(key)) for key in _WHAT_RAN}
+    values["resolution"] = _RESOLUTIONS.get(values["resolution"], values["resolution"])
+    return [(label, values[key]) for key, label in _WHAT_RAN.items()]
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "not recorded"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
