@@ -24,8 +24,8 @@ from lesion_d2.commands import plot
 from lesion_d2.data.converted import LesionImage, decode_segmentation, read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.figures import style
+from lesion_d2.figures.predictions import samples_figure
 from lesion_d2.figures.resolutions import resolutions_figure
-from lesion_d2.figures.samples import samples_figure
 
 TOOL = ROOT / "tools" / "plot.py"
 

@@ -14,7 +14,7 @@ from lesion_d2.commands import plot
 from lesion_d2.data.converted import read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.boxplot import boxplot_figure
-from lesion_d2.figures.predictions import PredictedImage, choose, predictions_figure
+from lesion_d2.figures.predictions import choose, predictions_figure
 from lesion_d2.results.evaluation import read_evaluation
 
 
@@ -71,7 +71,7 @@ def test_predictions_name_score_and_iou_of_the_instance_that_counts(dataset):
         {"score": 0.91, "iou": 0.2, "segmentation": rle(square(18))},
         {"score": 0.75, "iou": 0.5, "segmentation": rle(square(14))},
     ]
-    images = [PredictedImage(lesions[0], hits), PredictedImage(lesions[1], [])]
+    images = [(lesions[0], hits), (lesions[1], [])]
     figure = predictions_figure(images, "tiny_test")
     left, right, _, nothing = figure.axes
     assert left.get_title() == "ISIC_0000030"

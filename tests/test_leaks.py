@@ -11,8 +11,7 @@ from leak_files import OWN, make_dataset, near, number, picture, repacked
 
 from lesion_d2.commands.find_leaks import find_leaks
 from lesion_d2.errors import LesionError
-from lesion_d2.leaks import sheet
-from lesion_d2.leaks.search import find_twins, read_images
+from lesion_d2.leaks import find_twins, read_images, sheet_figures
 
 
 def found(folders, workers=1):
@@ -134,7 +133,7 @@ def test_a_second_data_set_is_searched_against_the_training(clean_dataset, tmp_p
 
 def test_sheets_show_both_images_of_each_pair(planted_dataset):
     pairs = find_twins(read_images([planted_dataset]), 1)
-    (figure,) = sheet.sheet_figures(pairs, 1)
+    (figure,) = sheet_figures(pairs, 1)
     said = texts(figure)
     assert "pairs across splits, 1 to 7 of 7" in said
     assert f"same bytes\n{number(0)}\nplanted_train\n" in said
@@ -146,10 +145,10 @@ def test_sheets_show_both_images_of_each_pair(planted_dataset):
 
 
 def test_pairs_are_paged_up_to_the_limit(planted_dataset, monkeypatch):
-    monkeypatch.setattr(sheet, "PAIRS_A_SHEET", 3)
+    monkeypatch.setattr("lesion_d2.leaks.PAIRS_A_SHEET", 3)
     pairs = find_twins(read_images([planted_dataset]), 1)
     for limit, last in ((0, []), (2, ["1 to 3", "4 to 6"]), (9, ["1 to 3", "4 to 6", "7 to 7"])):
-        titles = [figure.get_suptitle() for figure in sheet.sheet_figures(pairs, limit)]
+        titles = [figure.get_suptitle() for figure in sheet_figures(pairs, limit)]
         assert titles == [f"pairs across splits, {part} of 7" for part in last]
 
 

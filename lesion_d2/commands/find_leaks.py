@@ -8,9 +8,7 @@ from typing import Any
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.style import save_figure
 from lesion_d2.files import atomic_write, write_json
-from lesion_d2.leaks.counts import count_leaks, leaks_in_words
-from lesion_d2.leaks.search import find_twins, read_images
-from lesion_d2.leaks.sheet import sheet_figures
+from lesion_d2.leaks import count_leaks, find_twins, leaks_in_words, read_images, sheet_figures
 from lesion_d2.parallel import available_cpus
 
 LEAK_COLUMNS = (

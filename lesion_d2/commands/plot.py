@@ -10,9 +10,8 @@ from lesion_d2.data.converted import SPLITS, LesionImage, read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.boxplot import boxplot_figure
 from lesion_d2.figures.losses import losses_figure
-from lesion_d2.figures.predictions import PredictedImage, choose, predictions_figure
+from lesion_d2.figures.predictions import choose, predictions_figure, samples_figure
 from lesion_d2.figures.resolutions import resolutions_figure
-from lesion_d2.figures.samples import samples_figure
 from lesion_d2.figures.style import save_figure
 from lesion_d2.results.evaluation import (
     BOXPLOT,
@@ -115,7 +114,7 @@ def draw_predictions(
     instances = read_predictions(eval_dir)
     ids = list(max_iou)
     chosen = choose(list(max_iou.values()), which, count, seed)
-    images = [PredictedImage(lesions[ids[i]], instances.get(ids[i], [])) for i in chosen]
+    images = [(lesions[ids[i]], instances.get(ids[i], [])) for i in chosen]
     words = {"median": "nearest to the median"}.get(which, which)
     title = (
         f"{evaluation.summary['dataset']}: {len(images)} of {len(ids):,} images ({words}), "

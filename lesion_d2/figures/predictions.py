@@ -1,11 +1,11 @@
-"""Predictions beside the ground truth."""
+"""Images beside their ground truth, and with predictions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from lesion_d2.data.converted import LesionImage, decode_segmentation
@@ -18,38 +18,15 @@ from lesion_d2.figures.style import (
     show_image,
 )
 
-
-@dataclass(frozen=True)
-class PredictedImage:
-    """An evaluated image.
-
-    Attributes:
-        lesion: the image and its ground truth.
-        instances: COCO results (``segmentation``, ``score`` in [0, 1], ``iou`` in [0, 1]).
-    """
-
-    lesion: LesionImage
-    instances: list[dict[str, Any]]
-
-    def verdict(self) -> str:
-        """Return score and IoU of the instance that counts, as a line of text."""
-        if not self.instances:
-            return "nothing found, IoU 0"
-        best = max(self.instances, key=lambda instance: instance["iou"])
-        text = f"score {best['score']:.2f}, IoU {best['iou']:.2f}"
-        others = len(self.instances) - 1
-        return text + (f" (best of {others + 1})" if others else "")
+# An evaluated image, and COCO results (``segmentation``, ``score`` and ``iou`` in [0, 1]) on it.
+PredictedImage = tuple[LesionImage, list[dict[str, Any]]]
 
 
 def choose(max_iou: Sequence[float], which: str, count: int, seed: int) -> list[int]:
     """Return the indices of up to ``count`` images.
 
-    Args:
-        max_iou: of each image.
-        which: ``random``, ``best`` and ``worst`` (from the extreme inwards), or ``median``
-            (those nearest to it).
-        count: how many.
-        seed: of the random choice.
+    ``which`` is ``random``, ``best`` or ``worst`` (from the extreme inwards), or ``median`` (those
+    nearest to it); ``seed`` is that of the random choice.
     """
     values = np.asarray(max_iou, float)
     order = {
@@ -59,6 +36,28 @@ def choose(max_iou: Sequence[float], which: str, count: int, seed: int) -> list[
         "worst": lambda: np.argsort(values, kind="stable"),
     }[which]()
     return [int(index) for index in order[:count]]
+
+
+def samples_figure(images: Sequence[LesionImage], title: str) -> Figure:
+    """Draw each image beside itself with the lesion tinted and outlined, two pairs a row.
+
+    Args:
+        images: at least one.
+        title: of the figure; say which data set and split the images come from.
+
+    Raises:
+        LesionError: an image file cannot be read.
+    """
+    figure, axes = image_pairs(len(images), title)
+    for (plain, masked), lesion in zip(axes, images, strict=True):
+        image, mask = lesion.read_rgb(), lesion.read_mask()
+        share = f"lesion {mask.mean():.0%} of the image" if mask.any() else "no lesion"
+        show_image(plain, image, f"{lesion.isic_id}, {lesion.width} x {lesion.height}")
+        show_image(masked, image, share)
+        masked.imshow(mask[..., None] * np.array(to_rgba(TRUTH_COLOUR, 0.3)))
+        draw_outline(masked, mask, TRUTH_COLOUR)
+    outline_legend(figure, {"ground-truth mask": TRUTH_COLOUR})
+    return figure
 
 
 def predictions_figure(images: Sequence[PredictedImage], title: str) -> Figure:
@@ -74,17 +73,21 @@ def predictions_figure(images: Sequence[PredictedImage], title: str) -> Figure:
         LesionError: an image file cannot be read, or a mask is of another size.
     """
     figure, axes = image_pairs(len(images), title)
-    for (left, right), predicted in zip(axes, images, strict=True):
-        lesion = predicted.lesion
+    for (left, right), (lesion, instances) in zip(axes, images, strict=True):
         image, truth = lesion.read_rgb(), lesion.read_mask()
         show_image(left, image, lesion.isic_id)
         draw_outline(left, truth, TRUTH_COLOUR)
-        show_image(right, image, predicted.verdict())
+        ascending = sorted(instances, key=lambda instance: instance["iou"])
+        verdict = "nothing found, IoU 0"
+        if ascending:
+            verdict = "score {score:.2f}, IoU {iou:.2f}".format(**ascending[-1])
+        if len(ascending) > 1:
+            verdict += f" (best of {len(ascending)})"
+        show_image(right, image, verdict)
         draw_outline(right, truth, TRUTH_COLOUR, 1)
-        instances = sorted(predicted.instances, key=lambda instance: instance["iou"])
-        for instance in instances:
+        for instance in ascending:
             mask = _instance_mask(instance["segmentation"], lesion)
-            style = "solid" if instance is instances[-1] else "dashed"
+            style = "solid" if instance is ascending[-1] else "dashed"
             draw_outline(right, mask, PREDICTION_COLOUR, linestyles=style)
     outline_legend(
         figure,

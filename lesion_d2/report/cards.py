@@ -125,12 +125,13 @@ def make_picture(
         side: at most that of ``rgb``.
     """
     rgb = fit(rgb, side)
-    size = rgb.shape[1::-1]
+    height, width = rgb.shape[:2]
     paths = [
-        _path(cv2.resize(mask, size, interpolation=cv2.INTER_AREA)) for mask in (truth, prediction)
+        _path(cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA))
+        for mask in (truth, prediction)
     ]
     _, jpeg = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    return Picture(base64.b64encode(jpeg.tobytes()).decode("ascii"), *size, *paths)
+    return Picture(base64.b64encode(jpeg.tobytes()).decode("ascii"), width, height, *paths)
 
 
 def _path(mask: np.ndarray) -> str:
