@@ -7,10 +7,9 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-from lesion_d2.convert.audit import AuditRow, write_audit
-from lesion_d2.convert.output import AUDIT, output_folder, write_coco
+from lesion_d2.convert.output import AUDIT, output_folder, write_audit, write_coco
 from lesion_d2.convert.pair import PairSettings, Record, Resize, convert_pair
-from lesion_d2.convert.pairs import Pair, find_pairs
+from lesion_d2.convert.pairs import AuditRow, Pair, find_pairs
 from lesion_d2.convert.split import deal, fingerprint
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.data.manifest import Manifest, read_manifest
@@ -140,10 +139,11 @@ def convert(options: ConvertOptions) -> Summary:
         )
         records = {}
         work = partial(convert_pair, settings=settings)
-        for outcome in map_in_processes(work, pairs, options.workers, "converting", "pair"):
-            rows += outcome.rows
-            if outcome.record:
-                records[outcome.record.isic_id] = outcome.record
+        results = map_in_processes(work, pairs, options.workers, "converting", "pair")
+        for record, notes in results:
+            rows += notes
+            if record:
+                records[record.isic_id] = record
         _check_strict(options, rows)
         if not records:
             raise _no_pair(options, rows)

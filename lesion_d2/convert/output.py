@@ -1,13 +1,15 @@
 """The folder that a conversion creates: whole or not at all."""
 
+import csv
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lesion_d2.convert.pair import Record
+from lesion_d2.convert.pairs import AuditRow
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
 from lesion_d2.files import alone, atomic_write, escape_name, read_json
@@ -16,13 +18,11 @@ AUDIT = "audit.csv"
 _NAMES = {"images", "split.json", AUDIT, *(f"{split}.json" for split in SPLITS)}
 
 
-def check_output(output: Path, overwrite: bool) -> None:
-    """Make sure that a conversion may write to ``output``.
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Refuse a file, and a folder with content that may not be replaced.
 
-    Raises:
-        LesionError: if it is a file, or a folder with content that may not be replaced: without
-            ``overwrite`` any but the audit of a conversion that found no pair, with it anything
-            but the files that a converted data set lists itself.
+    Without ``overwrite`` that is any but the audit of a conversion that found no pair, with it
+    anything but the files that a converted data set lists itself.
     """
     if not output.exists():
         return
@@ -80,11 +80,11 @@ def output_folder(output: Path, overwrite: bool) -> Iterator[Path]:
             replaced.rename(output)
         for left in (partial, replaced):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
-        check_output(output, overwrite)
+        _check_output(output, overwrite)
         try:
             (partial / "images").mkdir(parents=True)
             yield partial
-            check_output(output, overwrite)  # a file of the user may have come
+            _check_output(output, overwrite)  # a file of the user may have come
             if output.exists():
                 output.rename(replaced)
             try:
@@ -96,6 +96,14 @@ def output_folder(output: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(replaced, ignore_errors=True)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_audit(path: Path, rows: Iterable[AuditRow]) -> None:
+    """Write the rows, sorted, as CSV with a header line."""
+    with atomic_write(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(AuditRow._fields)
+        writer.writerows(sorted(rows))
 
 
 def write_coco(path: Path, records: list[Record], info: dict[str, Any]) -> None:

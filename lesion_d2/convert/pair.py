@@ -1,7 +1,8 @@
 """One pair of image and mask to one record: what a worker process does."""
 
 import hashlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,15 +11,15 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco_mask
 
-from lesion_d2.convert.annotation import annotation, image_number
-from lesion_d2.convert.audit import AuditRow, ExcludedError, FileNotes
-from lesion_d2.convert.pairs import Pair
+from lesion_d2.convert.pairs import Action, AuditRow, Pair
 from lesion_d2.files import naming
 from lesion_d2.images.duplicates import Signature, signature
-from lesion_d2.images.masks import read_lesion
+from lesion_d2.images.masks import Note, read_lesion
 from lesion_d2.images.orientation import orient, unorient
 from lesion_d2.images.reading import Header, decode_image, read_header
+from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.images.scaling import resize_mask, scaled_size
 from lesion_d2.images.source import BadFileError, read_source
 
@@ -41,7 +42,7 @@ class PairSettings:
         prescale: factor for both sides before the resize rule, in (0, 1].
         resize: ``original``, ``none``, or the longest side in pixels (images are never enlarged).
         foreground: 255 (only 255 is lesion) or 128 (above 128 is lesion).
-        polygons: write polygons in place of RLE.
+        polygons: write polygons in place of RLE; area and box stay those of the RLE.
         signatures: also compute the signature by which near-duplicates are found.
     """
 
@@ -72,33 +73,26 @@ class Record:
     signature: Signature | None
 
 
-@dataclass(frozen=True)
-class PairOutcome:
-    """What became of a pair: a record or None, and its audit rows."""
-
-    record: Record | None
-    rows: list[AuditRow]
+class _ExcludedError(Exception):
+    """A pair that cannot be used; its argument is the audit row that says why."""
 
 
-def convert_pair(pair: Pair, settings: PairSettings) -> PairOutcome:
-    """Read one pair, write or link its image, and return its record.
+def convert_pair(pair: Pair, settings: PairSettings) -> tuple[Record | None, list[AuditRow]]:
+    """Read one pair, write or link its image, and return its record and audit rows.
 
     A file that cannot be used does not raise: the pair comes back without a record, with the one
     audit row that says why.
     """
-    image_notes = FileNotes(pair.isic_id, pair.image.name, "image")
-    mask_notes = FileNotes(pair.isic_id, pair.mask.name, "mask")
+    rows: list[AuditRow] = []
     try:
-        record = _convert(pair, settings, image_notes, mask_notes)
-    except ExcludedError as error:
-        return PairOutcome(None, [error.row])
+        return _convert(pair, settings, rows), rows
+    except _ExcludedError as error:
+        return None, [error.args[0]]
     except OSError:  # of the output: reading raises none
         raise
     except Exception as error:  # of a library: the other pairs go on
         detail = f"{type(error).__name__}: {error}"
-        row = AuditRow(pair.isic_id, pair.image.name, "pair_failed", "excluded", detail)
-        return PairOutcome(None, [row])
-    return PairOutcome(record, image_notes.rows + mask_notes.rows)
+        return None, [AuditRow(pair.isic_id, pair.image.name, "pair_failed", "excluded", detail)]
 
 
 def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) -> Fraction:
@@ -111,33 +105,34 @@ def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) ->
     return Fraction(resize, max(height, width))
 
 
-def _convert(
-    pair: Pair, settings: PairSettings, image_notes: FileNotes, mask_notes: FileNotes
-) -> Record:
-    with image_notes.excluding():
-        image_data, image_header = _load(pair.image.path, image_notes)
+def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record:
+    with _auditing(pair, "image", rows) as note:
+        image_data, image_header = _load(pair.image.path, note)
     height, width = image_header.shown_size
     scale = target_scale(height, width, settings.prescale, settings.resize)
-    with mask_notes.excluding():
-        mask_data, mask_header = _load(pair.mask.path, mask_notes)
+    with _auditing(pair, "mask", rows) as note:
+        mask_data, mask_header = _load(pair.mask.path, note)
         if mask_header.shown_size != (height, width):
             shown = "{1}x{0}".format(*mask_header.shown_size)
             fits = mask_header.shown_size == (image_header.height, image_header.width)
             hint = "; it fits the image as stored, before its EXIF rotation" if fits else ""
             raise BadFileError("size_differs", f"{shown}, image {width}x{height}{hint}")
-        lesion = read_lesion(mask_data, mask_header, settings.foreground, mask_notes.accept)
+        lesion = read_lesion(mask_data, mask_header, settings.foreground, note)
         stored = unorient(lesion, image_header.orientation)
         lesion = orient(resize_mask(stored, scale), image_header.orientation)
         if not lesion.any():
             raise BadFileError("empty", "no lesion is left at the smaller size")
-    with image_notes.excluding():
+    with _auditing(pair, "image", rows) as note:
         file_name, preview = _place_image(
-            pair, settings.images, image_data, image_header, scale, image_notes
+            pair, settings.images, image_data, image_header, scale, note
         )
+    number = int(pair.isic_id.removeprefix("ISIC_"))
+    rle = encode_mask(lesion)
+    exact = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
     return Record(
         isic_id=pair.isic_id,
         image={
-            "id": image_number(pair.isic_id),
+            "id": number,
             "file_name": f"images/{file_name}",
             "height": lesion.shape[0],
             "width": lesion.shape[1],
@@ -145,33 +140,55 @@ def _convert(
             "original_height": height,
             "original_width": width,
         },
-        annotation=annotation(pair.isic_id, lesion, settings.polygons),
+        annotation={
+            "id": number + 1,  # pycocotools' matching takes an annotation id of 0 for "no match"
+            "image_id": number,
+            "category_id": 1,
+            "segmentation": _polygons(lesion) if settings.polygons else exact,
+            "area": int(coco_mask.area(rle)),
+            "bbox": coco_mask.toBbox(rle).tolist(),
+            "iscrowd": 0,
+        },
         digest=f"{pair.isic_id} {_sha256(image_data)} {_sha256(mask_data)}",
         signature=signature(preview) if settings.signatures else None,
     )
 
 
-def _load(path: Path, notes: FileNotes) -> tuple[bytes, Header]:
+@contextmanager
+def _auditing(pair: Pair, kind: Literal["image", "mask"], rows: list[AuditRow]) -> Iterator[Note]:
+    """Yield what notes a row about a file of the pair; a :class:`BadFileError` excludes both."""
+    name = (pair.image if kind == "image" else pair.mask).name
+
+    def row(reason: str, action: Action, detail: str) -> AuditRow:
+        return AuditRow(pair.isic_id, name, f"{kind}_{reason}", action, detail)
+
+    try:
+        yield lambda reason, detail: rows.append(row(reason, "accepted", detail))
+    except BadFileError as error:
+        raise _ExcludedError(row(error.reason, "excluded", str(error))) from error
+
+
+def _load(path: Path, note: Note) -> tuple[bytes, Header]:
     data = read_source(path)
     header = read_header(data)
     if header.orientation != 1:
-        notes.accept("exif_rotation", f"orientation {header.orientation} applied")
+        note("exif_rotation", f"orientation {header.orientation} applied")
     return data, header
 
 
 def _place_image(
-    pair: Pair, folder: Path, data: bytes, header: Header, scale: Fraction, notes: FileNotes
+    pair: Pair, folder: Path, data: bytes, header: Header, scale: Fraction, note: Note
 ) -> tuple[str, npt.NDArray[np.uint8]]:
     """Write or link the image; return its name and BGR pixels, maybe fewer, as to be seen."""
     stays = scale == 1
     decoded, complaint = decode_image(data, header, _preview_scale(header) if stays else scale)
     pixels = np.ascontiguousarray(orient(decoded, header.orientation))
     if complaint:
-        notes.accept("decoder_warning", complaint)
+        note("decoder_warning", complaint)
     if header.mode.startswith("I"):
-        notes.accept("16_bit", f"mode {header.mode}, the upper 8 of 16 bits are read")
+        note("16_bit", f"mode {header.mode}, the upper 8 of 16 bits are read")
     elif header.mode != "RGB":
-        notes.accept("not_rgb", f"mode {header.mode}, read as RGB")
+        note("not_rgb", f"mode {header.mode}, read as RGB")
 
     if stays:
         name = pair.isic_id + pair.image.path.suffix.lower()
@@ -181,6 +198,18 @@ def _place_image(
         _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         _write_new(folder / name, jpeg.tobytes())
     return name, pixels
+
+
+def _polygons(lesion: npt.NDArray[np.bool_]) -> list[list[float]]:
+    """Return the outer contours as [x, y, x, y, ...], pixel (0, 0) covering [0, 1] x [0, 1].
+
+    A contour runs through pixel centres, half a pixel inside the border. On a mask of doubled size
+    that is a quarter of a pixel, near enough to give back every pixel but those of holes, and even
+    a single pixel has the four corners of a polygon.
+    """
+    double = lesion.view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    contours, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((contour.reshape(-1) + 0.5) / 2).tolist() for contour in contours]
 
 
 def _preview_scale(header: Header) -> Fraction:

@@ -1,11 +1,11 @@
-"""Finding the pairs of image and mask in the folders of an archive."""
+"""Finding the pairs of image and mask in the folders of an archive, and what is said of a file."""
 
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-from lesion_d2.convert.audit import AuditRow
 from lesion_d2.files import escape_name, walk_files
 from lesion_d2.images.source import SUFFIXES
 
@@ -15,14 +15,31 @@ _MASK_NAME = re.compile(rf"(ISIC_[0-9]{{7}})_segmentation(?:{_SUFFIX})", re.IGNO
 _ARCHIVE_TEXTS = {"attribution.txt", "license.txt"}
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """A file of the archive.
+Action = Literal["accepted", "excluded", "ignored"]
+
+
+class AuditRow(NamedTuple):
+    """One line of ``audit.csv``: an image or mask that is not half of a perfect pair.
 
     Attributes:
-        path: where it is.
-        name: path relative to the input folder, as :func:`escape_name` writes it.
+        isic_id: the id, or an empty string for a file whose name is not an ISIC name.
+        file: see :class:`SourceFile`.
+        reason: a short constant, listed in ``docs/bad_input.md``.
+        action: ``accepted`` (used, worth knowing), ``excluded`` (a pair was lost)
+            or ``ignored`` (the file is no part of the data set).
+        detail: what was seen, in words.
     """
+
+    isic_id: str
+    file: str
+    reason: str
+    action: Action
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the archive; its name is the path relative to the input folder, escaped."""
 
     path: Path
     name: str
@@ -40,11 +57,9 @@ class Pair:
 def find_pairs(images: Path, masks: Path) -> tuple[list[Pair], list[AuditRow]]:
     """Pair the files of two folders, searched with all below them, by the id in their names.
 
-    Both folders may be the same one: a mask among the images (or the other way round) is skipped.
-
-    Args:
-        images: folder with ``ISIC_<7 digits>.jpg``, or another suffix of an image; in any case.
-        masks: folder with ``ISIC_<7 digits>_segmentation.png``, or another suffix.
+    Names are ``ISIC_<7 digits>.jpg`` and ``ISIC_<7 digits>_segmentation.png``, or have another
+    suffix of an image, in any case. Both folders may be the same one: a mask among the images (or
+    the other way round) is skipped.
 
     Returns:
         The pairs, sorted by id, and an audit row for each file that is in none.

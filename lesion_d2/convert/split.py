@@ -8,25 +8,16 @@ from lesion_d2.data.converted import SPLITS
 
 
 def deal(
-    ids: list[str],
-    groups: list[list[str]],
-    seed: int,
-    test_fraction: float,
-    val_fraction: float,
+    ids: list[str], groups: list[list[str]], seed: int, test_fraction: float, val_fraction: float
 ) -> dict[str, list[str]]:
-    """Deal ids into splits; the members of a group end in the same one.
+    """Deal distinct ids into splits; the members of a group end in the same one.
 
     Groups (a single id is a group of one) are put in the order of the SHA-256 of seed and first
     id, which no version of a random generator can change. Test is filled in that order, a group
     that no longer fits is passed over, then validation, and the rest is train. So the sizes are
     exact as long as enough single ids are left.
 
-    Args:
-        ids: distinct ids, in any order.
-        groups: disjoint lists of ids that belong together.
-        seed: any integer.
-        test_fraction: part of all ids, rounded up.
-        val_fraction: part of the remaining ids, rounded up.
+    ``test_fraction`` is a part of all ids, rounded up, ``val_fraction`` of those that remain.
 
     Returns:
         Sorted ids for each of ``train``, ``val`` and ``test``.
@@ -36,10 +27,9 @@ def deal(
     units += [[isic_id] for isic_id in ids if isic_id not in grouped]
     units.sort(key=lambda unit: hashlib.sha256(f"{seed}:{unit[0]}".encode()).digest())
 
-    splits = {}
-    left = len(ids)
+    splits: dict[str, list[str]] = {}
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
-        room = ceil(left * Fraction(str(fraction)))
+        room = ceil(sum(map(len, units)) * Fraction(str(fraction)))
         taken, passed = [], []
         for unit in units:
             if len(unit) <= room:
@@ -49,7 +39,6 @@ def deal(
                 passed.append(unit)
         splits[split] = sorted(taken)
         units = passed
-        left -= len(taken)
     splits["train"] = sorted(isic_id for unit in units for isic_id in unit)
     return {split: splits[split] for split in SPLITS}
 
