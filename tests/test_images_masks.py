@@ -9,8 +9,8 @@ from picture_files import encode, exif
 from PIL import Image
 
 from lesion_d2.images.masks import read_lesion, read_mask, write_mask
-from lesion_d2.images.orientation import unorient
 from lesion_d2.images.reading import read_header
+from lesion_d2.images.scaling import unorient
 from lesion_d2.images.source import BadFileError
 
 MASK = lesion_pair(9)[1]

@@ -13,9 +13,8 @@ from pycocotools import mask as coco_mask
 
 from lesion_d2.commands.convert import convert
 from lesion_d2.convert.pair import target_scale
-from lesion_d2.images.orientation import orient, unorient
 from lesion_d2.images.reading import decode_image, decode_mask, read_header
-from lesion_d2.images.scaling import resize_mask, scaled_size
+from lesion_d2.images.scaling import orient, resize_mask, scaled_size, unorient
 
 HALF = Fraction(1, 2)
 

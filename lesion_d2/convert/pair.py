@@ -17,10 +17,9 @@ from lesion_d2.convert.pairs import Action, AuditRow, Pair
 from lesion_d2.files import naming
 from lesion_d2.images.duplicates import Signature, signature
 from lesion_d2.images.masks import Note, read_lesion
-from lesion_d2.images.orientation import orient, unorient
 from lesion_d2.images.reading import Header, decode_image, read_header
 from lesion_d2.images.run_lengths import encode_mask
-from lesion_d2.images.scaling import resize_mask, scaled_size
+from lesion_d2.images.scaling import orient, resize_mask, scaled_size, unorient
 from lesion_d2.images.source import BadFileError, read_source
 
 Resize = Literal["original", "none"] | int

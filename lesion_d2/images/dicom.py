@@ -13,11 +13,7 @@ _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 
 
 def open_dicom(data: bytes, max_pixels: int) -> Image.Image:
-    """Return the first frame of a file, in 8 bits.
-
-    Args:
-        data: the whole file.
-        max_pixels: more are refused before they are decoded.
+    """Return the first frame of a file, in 8 bits; more pixels are refused before they are decoded.
 
     Raises:
         BadFileError: ``unreadable`` when pydicom is not installed, or the file holds no picture in

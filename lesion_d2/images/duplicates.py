@@ -30,7 +30,7 @@ MIN_SCORE = 10
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """What is kept of one image to compare it with all others (at most 11 KB).
+    """What is kept of one image, small and picklable, to compare it with all others (11 KB).
 
     Attributes:
         hash: 64-bit DCT hash.
@@ -44,11 +44,9 @@ class Signature:
 
 
 class DuplicatePair(NamedTuple):
-    """Two images that show the same lesion.
+    """The ids of two images that show the same lesion, the smaller one first.
 
     Attributes:
-        first: the smaller image id.
-        second: the larger image id.
         hash_distance: bits in which the two hashes differ, 0 to 64.
         score: keypoints of the first image that one similarity transform maps onto the second,
             plus the same from the second to the first.
@@ -61,14 +59,7 @@ class DuplicatePair(NamedTuple):
 
 
 def signature(image: np.ndarray) -> Signature:
-    """Summarise one image.
-
-    Args:
-        image: uint8 of shape (H, W, 3) in BGR order, of any size.
-
-    Returns:
-        its signature, small and picklable.
-    """
+    """Summarise one image, uint8 of shape (H, W, 3) in BGR order, of any size."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     grey = cv2.resize(grey, THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)
     sift = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.01, edgeThreshold=12)
@@ -83,13 +74,9 @@ def signature(image: np.ndarray) -> Signature:
 
 
 def find_near_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicatePair]:
-    """Find the images that show the same lesion.
+    """Return the pairs of images that show the same lesion, sorted by id.
 
-    Args:
-        signatures: by image id. Their order does not matter.
-
-    Returns:
-        the confirmed pairs, sorted by id.
+    ``signatures`` are by image id; their order does not matter.
     """
     ids = sorted(signatures)
     hashes = np.array([signatures[i].hash for i in ids], np.uint64)
@@ -112,14 +99,7 @@ def find_near_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicateP
 
 
 def group_pairs(pairs: Iterable[DuplicatePair]) -> list[list[str]]:
-    """Merge pairs that share an image.
-
-    Args:
-        pairs: in any order.
-
-    Returns:
-        groups of two or more ids, each sorted, sorted by their first id.
-    """
+    """Merge pairs that share an image into groups of ids, each sorted, sorted by their first."""
     edges = [(pair.first, pair.second) for pair in pairs]
     ids, ends = np.unique(np.array(edges, str).reshape(-1, 2), return_inverse=True)
     first, second = ends.reshape(-1, 2).T
@@ -178,12 +158,7 @@ def _matches(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _aligned(source: np.ndarray, target: np.ndarray) -> int:
     """Count the source points that one similarity transform maps onto their targets.
 
-    Args:
-        source: float32 of shape (N, 2), pixels of the thumbnail.
-        target: float32 of shape (N, 2).
-
-    Returns:
-        the count; several points on one spot count once.
+    Both are float32 of shape (N, 2), pixels of the thumbnail; points on one spot count once.
     """
     if len(source) < 3:  # two points always fit
         return 0

@@ -54,11 +54,11 @@ def find_images(inputs: Sequence[str], output: Path | None = None) -> list[Image
         found = paths | found
     common = os.path.commonpath(tops)
     names = {path: file.relative_to(common) for path, file in found.items()}
-    same = Counter(_without_suffix(name).casefold() for name in names.values())
+    stems = {path: str(name.with_suffix("")) for path, name in names.items()}
+    same = Counter(stem.casefold() for stem in stems.values())
     images = [
-        ImageFile(Path(path), stem if same[stem.casefold()] == 1 else str(name))
-        for path, name in names.items()
-        for stem in [_without_suffix(name)]
+        ImageFile(Path(path), stem if same[stem.casefold()] == 1 else str(names[path]))
+        for path, stem in stems.items()
     ]
     return sorted(images, key=lambda image: (image.name, image.path))
 
@@ -85,7 +85,3 @@ def _is_image(name: Path) -> bool:
         and not name.stem.endswith("_segmentation")
         and not any(part.startswith(".") for part in name.parts)
     )
-
-
-def _without_suffix(name: Path) -> str:
-    return str(name.with_suffix(""))

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.files import atomic_write
-from lesion_d2.images.orientation import orient
 from lesion_d2.images.reading import Header, decode_mask
+from lesion_d2.images.scaling import orient
 from lesion_d2.images.source import BadFileError
 
 Note = Callable[[str, str], None]  # takes a reason and what was seen
@@ -21,13 +21,8 @@ def read_mask(data: bytes, header: Header, foreground: int, note: Note) -> npt.N
     """Read a mask file.
 
     Of two values, whichever they are, the brighter is the lesion; of two colours likewise. A shape
-    may also be drawn in the alpha channel alone. Of more shades of grey ``foreground`` decides.
-
-    Args:
-        data: the whole file.
-        header: of the file.
-        foreground: 255 (only 255 is lesion) or 128 (above 128 is lesion).
-        note: receives what is unusual about the mask.
+    may also be drawn in the alpha channel alone. Of more shades of grey ``foreground`` decides: 255
+    (only 255 is lesion) or 128 (above 128 is lesion). ``note`` receives what is unusual.
 
     Returns:
         (H, W) as it is to be seen, True on the lesion.
@@ -60,14 +55,7 @@ def read_mask(data: bytes, header: Header, foreground: int, note: Note) -> npt.N
 
 
 def read_lesion(data: bytes, header: Header, foreground: int, note: Note) -> npt.NDArray[np.bool_]:
-    """Read the mask of a lesion, as :func:`read_mask` does.
-
-    Returns:
-        (H, W), with at least a pixel of lesion.
-
-    Raises:
-        BadFileError: also ``empty``.
-    """
+    """Read a mask as :func:`read_mask` does, and refuse one without lesion as ``empty``, too."""
     lesion = read_mask(data, header, foreground, note)
     if not lesion.any():
         raise BadFileError("empty", f"no lesion by the rule for --foreground {foreground}")
@@ -75,7 +63,9 @@ def read_lesion(data: bytes, header: Header, foreground: int, note: Note) -> npt
         note("all_lesion", "every pixel is lesion")
     elif (share := _border_share(lesion)) > BORDER_SHARE:
         note("maybe_inverted", f"{share:.0%} of the border is lesion: are lesion and skin swapped?")
-    components = _count_components(lesion)
+    # Parts are 8-connected: the contours that are not those of holes.
+    _, tree = cv2.findContours(lesion.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    components = np.count_nonzero(tree[0, :, 3] < 0)
     if components > 1:
         note("components", f"{components} separate parts, kept as one lesion")
     return lesion
@@ -122,23 +112,13 @@ def _of_two_colours(colours: npt.NDArray, mode: str, note: Note) -> npt.NDArray[
     second = colours[other][0]
     if (colours[other] != second).any():
         raise BadFileError("channels_differ", f"mode {mode}, more than two colours")
-
-    def brightness(colour: npt.NDArray) -> float:
-        return float(colour @ np.array([0.299, 0.587, 0.114]))  # ITU-R BT.601
-
-    low, high = sorted((first, second), key=brightness)
+    weights = np.array([0.299, 0.587, 0.114])  # of brightness, ITU-R BT.601
+    low, high = sorted((first, second), key=lambda colour: float(colour @ weights))
     seen = f"mode {mode}, two colours: {high.tolist()} is lesion, {low.tolist()} is not"
     note("two_values", seen)
     return (other == (high is second)).astype(np.uint8) * np.uint8(255)
 
 
 def _border_share(lesion: npt.NDArray[np.bool_]) -> float:
-    """Return the part of the outermost pixels that is lesion."""
     sides = (lesion[0], lesion[-1], lesion[1:-1, 0], lesion[1:-1, -1])
     return float(np.concatenate(sides).mean())
-
-
-def _count_components(lesion: npt.NDArray[np.bool_]) -> int:
-    """Count 8-connected parts: the contours that are not those of holes."""
-    _, hierarchy = cv2.findContours(lesion.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return int(np.count_nonzero(hierarchy[0, :, 3] < 0))

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from lesion_d2.images.dicom import open_dicom
 from lesion_d2.images.jpeg import can_be_scaled, decode_jpeg
-from lesion_d2.images.orientation import orient, orientation_of
 from lesion_d2.images.png import check_png, decode_grey, without_pixels
-from lesion_d2.images.scaling import STEPS, reduce, scaled_size, shrink, step_of
+from lesion_d2.images.scaling import STEPS, orient, reduce, scaled_size, shrink, step_of
 from lesion_d2.images.source import BadFileError, image_format, read_source
 
 MAX_PIXELS = 178_956_970  # twice what Pillow warns of
@@ -37,8 +36,7 @@ class Header:
     Attributes:
         kind: its format, by Pillow's name, or ``DICOM``.
         mode: Pillow's name of the pixel format, such as ``RGB``, ``L`` or ``P``.
-        height: rows as stored.
-        width: columns as stored.
+        height: rows as stored; ``width`` are the columns.
         orientation: EXIF orientation, 1 (as stored) to 8.
     """
 
@@ -65,7 +63,22 @@ def read_header(data: bytes) -> Header:
     """
     kind = image_format(data)
     with _opened(without_pixels(data) if kind == "PNG" else data, kind) as image:
-        return Header(kind, image.mode, image.height, image.width, orientation_of(image))
+        return Header(kind, image.mode, image.height, image.width, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return what Pillow finds in an EXIF block, ImageMagick's raw profile or XMP.
+
+    What cannot be read turns nothing. Pillow turns a TIFF by itself, so that is upright.
+    """
+    if image.format == "TIFF":
+        return 1
+    try:
+        # Not the method of PngImageFile, which decodes the pixels first.
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        return int(orientation) if orientation in range(1, 9) else 1
+    except Exception:  # Pillow's parsers raise nearly anything on a damaged block
+        return 1
 
 
 def decode_image(data: bytes, header: Header, scale: Fraction) -> tuple[npt.NDArray[np.uint8], str]:
@@ -73,7 +86,7 @@ def decode_image(data: bytes, header: Header, scale: Fraction) -> tuple[npt.NDAr
 
     Args:
         data: the whole file.
-        header: from :func:`read_header`.
+        header: of it.
         scale: more than 0, at most 1.
 
     Returns:
@@ -97,11 +110,7 @@ def decode_image(data: bytes, header: Header, scale: Fraction) -> tuple[npt.NDAr
 
 
 def decode_mask(data: bytes, header: Header) -> tuple[npt.NDArray, str]:
-    """Decode a mask as it is, in channels and depth, as stored (not yet turned).
-
-    Args:
-        data: the whole file.
-        header: from :func:`read_header`.
+    """Decode the whole file of a mask as it is, in channels and depth, as stored (not yet turned).
 
     Returns:
         (H, W) or (H, W, 3 or 4), uint8 or uint16, a palette as its colours, and what the decoder
@@ -204,7 +213,12 @@ def _opened(data: bytes, kind: str) -> Iterator[Image.Image]:
             image = open_dicom(data, MAX_PIXELS)
         else:
             if kind == "HEIF":
-                _register_heif()
+                try:
+                    import pillow_heif
+                except ImportError as error:
+                    detail = "a HEIC file; pip install pillow-heif to read it"
+                    raise BadFileError("unreadable", detail) from error
+                pillow_heif.register_heif_opener()
             image = Image.open(io.BytesIO(data), formats=(kind,))
         if image.height * image.width > MAX_PIXELS:
             raise BadFileError("too_large", f"{image.height * image.width:,} pixels")
@@ -215,18 +229,8 @@ def _opened(data: bytes, kind: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise BadFileError("too_large", str(error)) from error
     except Image.UnidentifiedImageError as error:
-        raise BadFileError(
-            "unreadable", f"begins like {kind}, but its header is damaged"
-        ) from error
+        detail = f"begins like {kind}, but its header is damaged"
+        raise BadFileError("unreadable", detail) from error
     except Exception as error:  # parsers of damaged files raise nearly anything
         detail = str(error) or type(error).__name__
         raise BadFileError("unreadable", f"{kind}: {detail}") from error
-
-
-def _register_heif() -> None:
-    try:
-        import pillow_heif
-    except ImportError as error:
-        detail = "a HEIC file; pip install pillow-heif to read it"
-        raise BadFileError("unreadable", detail) from error
-    pillow_heif.register_heif_opener()

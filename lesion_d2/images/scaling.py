@@ -1,4 +1,4 @@
-"""Making images and masks smaller in exact step.
+"""Making images and masks smaller in exact step, and turning them.
 
 A JPEG decoded at 1/2, 1/4 or 1/8 (libjpeg's DCT scaling) has ceil(side / k) pixels a side, each
 the mean of a block of k x k pixels counted from the corner where the *stored* rows begin. Whatever
@@ -8,11 +8,13 @@ pixels, and they are turned afterwards.
 
 from fractions import Fraction
 from math import ceil
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+Value = TypeVar("Value", bound=np.generic)
 STEPS = (8, 4, 2, 1)
 
 
@@ -44,34 +46,38 @@ def shrink(pixels: npt.NDArray, size: tuple[int, int]) -> npt.NDArray:
 
 
 def fit(pixels: np.ndarray, side: float) -> np.ndarray:
-    """Return pixels averaged to a longer side of ``side``, or as they are if that is smaller.
+    """Return pixels (H, W[, 3]) averaged to a longer side of ``side`` pixels, if theirs is longer.
 
     No side becomes 0.
-
-    Args:
-        pixels: shape (H, W) or (H, W, 3).
-        side: in pixels.
     """
-    height, width = pixels.shape[:2]
-    scale = min(1, side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if size == (width, height):
-        return pixels
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    scale = min(1, side / max(pixels.shape[:2]))
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
+    return shrink(pixels, (height, width))
 
 
 def resize_mask(mask: npt.NDArray[np.bool_], scale: Fraction) -> npt.NDArray[np.bool_]:
-    """Scale a mask exactly as :func:`~lesion_d2.images.reading.decode_image` scales its image.
+    """Scale a stored mask exactly as :func:`~lesion_d2.images.reading.decode_image` its image.
 
-    Args:
-        mask: (H, W), as stored.
-        scale: more than 0, at most 1.
-
-    Returns:
-        (ceil(H * scale), ceil(W * scale)): pixels at least half covered by the lesion.
+    Of (ceil(H * scale), ceil(W * scale)) pixels those are True that the lesion covers by half.
     """
     if scale == 1:
         return mask
     height, width = mask.shape
     reduced = reduce(mask.view(np.uint8) * np.uint8(255), step_of(scale))
     return shrink(reduced, scaled_size(height, width, scale)) >= 128
+
+
+def orient(pixels: npt.NDArray[Value], orientation: int) -> npt.NDArray[Value]:
+    """Turn stored pixels (H, W[, C]) into the picture that is to be seen (EXIF 2.3, tag 0x112)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def unorient(pixels: npt.NDArray[Value], orientation: int) -> npt.NDArray[Value]:
+    """Undo :func:`orient`; only the two quarter turns are not their own inverse."""
+    return orient(pixels, {6: 8, 8: 6}.get(orientation, orientation))

@@ -34,11 +34,7 @@ _BRANDS = (
 
 
 class BadFileError(Exception):
-    """A file that cannot be used.
-
-    Attributes:
-        reason: the reason without the kind of file, such as ``unreadable``.
-    """
+    """A file that cannot be used, for a reason such as ``unreadable``, and what was seen."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -57,17 +53,16 @@ def read_source(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise BadFileError("unreadable", "a folder, device or pipe, not a file")
-        with open(path, "rb", opener=_open_without_waiting) as stream:
+        # It may have become a pipe since it was looked at.
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as stream:
             size = os.fstat(stream.fileno()).st_size
             if size > MAX_BYTES:
                 raise BadFileError("too_large", f"{size:,} bytes, at most {MAX_BYTES:,} are read")
             start = stream.read(_SIGNATURE_BYTES)
             image_format(start)
             return start + stream.read(MAX_BYTES)
-    except OSError as error:
-        raise BadFileError("unreadable", str(error.strerror)) from error
-    except ValueError as error:  # a null character in the path
-        raise BadFileError("unreadable", str(error)) from error
+    except (OSError, ValueError) as error:  # the latter for a null character in the path
+        raise BadFileError("unreadable", getattr(error, "strerror", None) or str(error)) from error
 
 
 def image_format(data: bytes) -> str:
@@ -91,12 +86,5 @@ def image_format(data: bytes) -> str:
                 return kind
     if data[128:132] == b"DICM":
         return "DICOM"
-    raise BadFileError(
-        "unreadable",
-        "no JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000, AVIF, HEIC or DICOM file",
-    )
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    # The path may have become a pipe since it was looked at.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    known = "JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000, AVIF, HEIC or DICOM"
+    raise BadFileError("unreadable", f"no {known} file")
