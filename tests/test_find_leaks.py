@@ -82,7 +82,7 @@ def empty(folder: Path) -> None:
         (replace_image, f"test_{number(3)}.png: cannot be used"),
         (drop_split, "val.json: cannot be read.*tools/convert_isic.py"),
         (cut_split, "val.json: not JSON.*tools/convert_isic.py"),
-        (list_split, "val.json: not the COCO file.*tools/convert_isic.py"),
+        (list_split, "val.json: not a converted data set's.*tools/convert_isic.py"),
         (drop_key, "val.json: lacks the key"),
         (empty, "broken: holds no image"),
     ],

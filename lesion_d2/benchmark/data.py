@@ -19,32 +19,20 @@ Archive = tuple[Path, Path]  # folder of images, folder of masks
 
 @dataclass(frozen=True)
 class Options:
-    """Names are those of the command line.
+    """Names are those of the command line."""
 
-    Attributes:
-        folder: to work in; it is empty.
-        images: how many to use.
-        sizes: (height, width) of drawn pictures, taken in turn.
-        dataset: folder to take images from; None draws some. For ``convert`` and ``load`` it holds
-            an archive, else it is a converted data set.
-        repeats: timed rounds.
-        threads: of OpenCV and torch.
-        batches: of a round of loading.
-        config_file: experiment.
-        opts: overrides of it.
-        weights: a checkpoint of it; None leaves weights random.
-    """
-
-    folder: Path
-    images: int
-    sizes: Sequence[tuple[int, int]]
+    folder: Path  # to work in; it is empty
+    images: int  # how many to use
+    sizes: Sequence[tuple[int, int]]  # (height, width) of drawn pictures, taken in turn
+    repeats: int  # timed rounds
+    threads: int  # of OpenCV and torch
+    # To take images from; None draws some. For ``convert`` and ``load`` it holds an archive, else
+    # it is a converted data set.
     dataset: Path | None = None
-    repeats: int = 5
-    threads: int = 1
-    batches: int = 8
+    batches: int = 8  # of a round of loading
     config_file: str = ""
     opts: Sequence[str] = ()
-    weights: Path | None = None
+    weights: Path | None = None  # a checkpoint of the config; None leaves weights random
 
     @property
     def weights_words(self) -> str:
@@ -53,11 +41,7 @@ class Options:
 
 
 def open_archive(options: Options, *, repeat: bool = False) -> Archive:
-    """Return folders with as many originals and masks as asked for.
-
-    Args:
-        options: its data set is an archive.
-        repeat: let the pairs come again under other ids when there are not enough.
+    """Return folders with as many originals and masks as asked for; see :func:`link_pairs`.
 
     Raises:
         LesionError: if ``options.dataset`` is not an archive or has fewer pairs.
@@ -85,11 +69,9 @@ def link_pairs(pairs: list[Pair], root: Path, count: int, *, repeat: bool = Fals
     for number in range(count):
         pair = pairs[number % len(pairs)]
         name = f"ISIC_{number:07d}" if repeat else pair.isic_id
-        for folder, file, end in zip(
-            archive, (pair.image, pair.mask), ("", "_segmentation"), strict=True
-        ):
-            link = folder / f"{name}{end}{file.path.suffix}"
-            link.symlink_to(file.path.resolve())
+        image, mask = pair.image.path.resolve(), pair.mask.path.resolve()
+        (archive[0] / f"{name}{image.suffix}").symlink_to(image)
+        (archive[1] / f"{name}_segmentation{mask.suffix}").symlink_to(mask)
     return archive
 
 

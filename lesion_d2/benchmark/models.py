@@ -43,13 +43,10 @@ def benchmark_config(options: Options) -> CfgNode:
 def fill_for_benchmark(
     model: nn.Module, weights: Path | None, batch: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Load weights into a Detectron2 model, or make its random ones fit to be measured.
+    """Load a checkpoint into a Detectron2 model, or make its random weights fit to be measured.
 
-    Args:
-        model: to fill.
-        weights: a checkpoint of it.
-        batch: a mapped batch, for random weights: frozen norms take their statistics from it,
-            because without any the activations of a deep network overflow.
+    For that, frozen norms take their statistics from a mapped batch: without any the activations
+    of a deep network overflow.
     """
     if weights:
         load_trained(model, str(weights))

@@ -2,8 +2,9 @@
 
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import cv2
 import torch
 from tabulate import tabulate
 
-from lesion_d2.benchmark.timing import Spread, ratio, spread
+from lesion_d2.benchmark.timing import ratio, spread
 from lesion_d2.commands.evaluate import library_versions
 from lesion_d2.files import write_json
 from lesion_d2.parallel import available_cpus
@@ -19,23 +20,14 @@ from lesion_d2.parallel import available_cpus
 
 @dataclass(frozen=True)
 class Section:
-    """Contenders that did the same work in the same rounds.
+    """Contenders that did the same work in the same rounds."""
 
-    Attributes:
-        title: what they did.
-        unit: what they worked on, in the singular, such as ``image``.
-        count: units in one round.
-        seconds: of each round, by name.
-        rivals: names of those whose speed the others' are compared with.
-        columns: further figures: by column, then by name.
-    """
-
-    title: str
-    unit: str
-    count: int
-    seconds: Mapping[str, Sequence[float]]
-    rivals: Sequence[str]
-    columns: Mapping[str, Mapping[str, float | Spread]] = field(default_factory=dict)
+    title: str  # what they did
+    unit: str  # what they worked on, in the singular, such as ``image``
+    count: int  # units in one round
+    seconds: Mapping[str, Sequence[float]]  # of each round, by name
+    rivals: Sequence[str]  # names of those whose speed the others' are compared with
+    columns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by title, then name
 
     def figures(self, name: str) -> dict[str, Any]:
         """Return the figures of a contender."""
@@ -48,11 +40,8 @@ class Section:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all figures by contender."""
-        contenders = {name: self.figures(name) for name in self.seconds}
-        return {
-            **{key: getattr(self, key) for key in ("title", "unit", "count", "rivals")},
-            "contenders": contenders,
-        }
+        about = {key: getattr(self, key) for key in ("title", "unit", "count", "rivals")}
+        return about | {"contenders": {name: self.figures(name) for name in self.seconds}}
 
     def __str__(self) -> str:
         """A row a contender; columns are narrow, a word or two a line."""
@@ -87,11 +76,7 @@ def results_text(machine: dict[str, Any], sections: Sequence[Section]) -> str:
 def write_results(path: Path, sections: Sequence[Section], **about: Any) -> None:
     """Write sections as JSON, with what they were measured on and with which options."""
     content = {"format": 2, **about, "sections": [section.to_dict() for section in sections]}
-    write_json(path, content, default=_plain)
-
-
-def _plain(value: object) -> Any:
-    return vars(value) if isinstance(value, Spread) else str(value)  # paths
+    write_json(path, content, default=lambda item: vars(item) if is_dataclass(item) else str(item))
 
 
 def use_threads(threads: int) -> None:
@@ -104,9 +89,11 @@ def use_threads(threads: int) -> None:
 def describe_machine(threads: int) -> dict[str, Any]:
     """Return processor, GPU, memory, present load, threads and versions."""
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.is_file() else None
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": model[1] if model else platform.processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU",
         "cpus": available_cpus(),
         "memory_gib": round(pages * page / 2**30, 1),
@@ -114,11 +101,3 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "threads": threads,
         "versions": {"Python": platform.python_version(), **library_versions()},
     }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

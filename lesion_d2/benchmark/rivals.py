@@ -19,13 +19,8 @@ ZOO_CONFIG = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
 def convert_with_opencv(images: Path, masks: Path, output: Path, resize: bool = True) -> None:
     """Convert an archive to one COCO file, ``annotations.json``, and a folder ``images``.
 
-    The usual way: decode all pixels, resize by area, write contours as polygons.
-
-    Args:
-        images: folder of JPEG files.
-        masks: folder of their masks.
-        output: folder to create.
-        resize: make images above 700 x 700 pixels smaller, to 25 % a side; else none is.
+    The usual way: decode all pixels, resize by area, write contours as polygons. With ``resize``
+    images above 700 x 700 pixels are made smaller, to 25 % a side.
     """
     (output / "images").mkdir(parents=True)
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
@@ -94,10 +89,7 @@ def stock_detections(cfg: CfgNode) -> CfgNode:
 def stock_loader(cfg: CfgNode, name: str, root: Path) -> DataLoader:
     """Build Detectron2's own training loader of a folder that a recipe wrote.
 
-    Args:
-        cfg: from :func:`stock_config`.
-        name: to register the data set under.
-        root: folder with ``annotations.json``.
+    ``cfg`` is of :func:`stock_config`; the data set is registered under ``name``.
     """
     DatasetCatalog.pop(name, None)
     MetadataCatalog.pop(name, None)

@@ -44,20 +44,10 @@ def alternate(
     prepare: Callable[[str], object] = lambda name: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Let each contender work once a round, and time it.
+    """Let each contender work once a round, to the end, and return the seconds of each round.
 
     One more round goes before them, untimed. Every second round runs backwards, so that a steady
-    drift favours nobody.
-
-    Args:
-        contenders: by name what does the work once, to the end.
-        rounds: how many are timed, 1 or more.
-        desc: label of the progress bar.
-        prepare: runs before each time with the name, and is not timed.
-        clock: returns seconds.
-
-    Returns:
-        the seconds of each round, by name.
+    drift favours nobody. ``prepare`` runs before each time with the name, and is not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     with progress_bar(desc=desc, total=(rounds + 1) * len(contenders), unit="run") as bar:

@@ -21,8 +21,8 @@ from lesion_d2.figures.style import (
 SUBSETS_SHOWN = 3
 PANELS_A_ROW = 4
 
-# (title, RGB image of shape (H, W, 3), uint8) of each panel, the original first; the lesion's
-# mask, bool, shape (H, W), is that of all of them.
+# (title, RGB image of shape (H, W, 3), uint8) of each panel, the original first; the lesion's mask,
+# bool, shape (H, W).
 AugmentedImage = tuple[list[tuple[str, np.ndarray]], np.ndarray]
 
 
@@ -41,10 +41,7 @@ def describe_ranges(cfg: CfgNode) -> str:
 def augment(images: Sequence[LesionImage], cfg: CfgNode, seed: int) -> list[AugmentedImage]:
     """Apply each augmentation of ``cfg.INPUT.COLOUR`` by itself, then random subsets of them.
 
-    Args:
-        images: at least one.
-        cfg: with the project's keys.
-        seed: for numpy's global generator, from which the augmentations draw.
+    They draw from numpy's global generator, which takes ``seed``.
 
     Raises:
         LesionError: an image file cannot be read.
@@ -70,12 +67,7 @@ def augment(images: Sequence[LesionImage], cfg: CfgNode, seed: int) -> list[Augm
 
 
 def augmentations_figure(examples: Sequence[AugmentedImage], title: str) -> Figure:
-    """Draw the original and the variants of each image, all with the one mask.
-
-    Args:
-        examples: at least one; all with equally many panels.
-        title: of the figure; say which data set the images come from.
-    """
+    """Draw the original and the variants of each image, all with the one mask."""
     rows = -(-len(examples[0][0]) // PANELS_A_ROW)
     figure, axes = image_grid(rows * len(examples), PANELS_A_ROW, title)
     for (panels, mask), block in zip(examples, axes.reshape(len(examples), -1), strict=True):

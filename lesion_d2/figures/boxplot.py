@@ -26,12 +26,7 @@ def boxplot_figure(max_iou: npt.ArrayLike, summary: dict[str, Any]) -> Figure:
     """Draw our box and the original experiment's.
 
     Whiskers reach to the last image within 1.5 times the interquartile range of the box.
-
-    Args:
-        max_iou: for each image the largest IoU over its predicted instances, in [0, 1], 0 where
-            nothing was found; at least one.
-        summary: the evaluation's metrics: ``dataset``, ``score_threshold``, ``mean_max_iou`` and
-            its interval ``mean_max_iou_low``, ``mean_max_iou_high``.
+    ``max_iou``, shape (N,), is the column of an evaluation, and ``summary`` its metrics.
     """
     values = np.asarray(max_iou, float)
     drawn = [boxplot_stats(values)[0], ORIGINAL_STATISTICS]

@@ -35,15 +35,9 @@ def changes_figure(
     interval: tuple[float, float],
     title: str,
 ) -> Figure:
-    """Draw each image's two scores, and the distribution of their differences.
+    """Draw the two scores of each of N images, in [0, 1], and the distribution of differences.
 
-    Args:
-        baseline: shape (N,), scores in [0, 1].
-        values: shape (N,), of the same images in the same order.
-        names: of the two evaluations.
-        metric: what the scores are.
-        interval: 95 % interval of the mean difference.
-        title: of the figure.
+    ``names`` are those of the two evaluations; ``interval`` is the mean difference's of 95 %.
     """
     difference = values - baseline
     figure = new_figure(12, 6)

@@ -30,15 +30,9 @@ LOSSES = {
 def epoch_means(
     metrics: dict[int, dict[str, float]], schedule: Schedule, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the epochs that hold ``key``, and its mean over the lines of each.
+    """Return the epochs that hold ``key``, ascending from 1, and its mean over the lines of each.
 
-    Args:
-        metrics: iteration -> logged values.
-        schedule: maps iterations to epochs.
-        key: such as ``loss_mask`` or ``val_loss_mask``.
-
-    Returns:
-        Epochs from 1 (int, shape (E,)), ascending, and means (float, shape (E,)).
+    Both arrays have the shape (E,); ``metrics`` is iteration -> logged values.
     """
     by_epoch: dict[int, list[float]] = {}
     for iteration, values in sorted(metrics.items()):
@@ -51,11 +45,7 @@ def epoch_means(
 def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run: str) -> Figure:
     """Draw the six losses by epoch, with a line at each stage switch reached.
 
-    Args:
-        metrics: iteration -> logged values, see
-            :func:`lesion_d2.results.run.read_metrics`.
-        schedule: maps iterations to epochs.
-        run: the run's name, for the title.
+    ``metrics`` is that of :func:`lesion_d2.results.run.read_metrics`; ``run`` is the run's name.
 
     Raises:
         LesionError: the log holds no training loss.
@@ -69,26 +59,22 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
     figure = new_figure(CHART_INCHES[0], 6.6, CHART_DPI)
     axes = figure.subplots(3, 2, sharex=True)
     for ax, (key, name) in zip(axes.flat, LOSSES.items(), strict=True):
-        ax.plot(*epoch_means(metrics, schedule, key), "o-", color=FIRST_COLOUR, label="training")
+        points = epoch_means(metrics, schedule, key)
+        ax.plot(*points, "o-", ms=4, color=FIRST_COLOUR, label="training")
         if validated:
             points = epoch_means(metrics, schedule, f"val_{key}")
-            ax.plot(*points, "s--", color=SECOND_COLOUR, label="validation")
+            ax.plot(*points, "s--", ms=4, color=SECOND_COLOUR, label="validation")
         for (last, before), (_, after) in pairwise(schedule.stages):
             if done > last * schedule.iters_per_epoch:
                 # An epoch's point stands for all of it: the epoch reaches half to each side.
                 label = f"stage switch (FREEZE_AT {before} to {after})"
                 ax.axvline(last + 0.5, color=QUIET_COLOUR, linestyle=":", label=label)
-        for line in ax.lines:
-            line.set_markersize(4)
         ax.set_title(name, fontsize=11)
-        ax.set_ylim(0, 1.08 * ax.dataLim.y1)
+        ax.set(xlim=(0.4, schedule.epoch(done - 1) + 0.6), ylim=(0, 1.08 * ax.dataLim.y1))
         ax.grid(alpha=0.3)
-        ax.set_xlim(0.4, schedule.epoch(done - 1) + 0.6)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for ax in axes[-1]:
-        ax.set_xlabel("epoch")
-    for ax in axes[:, 0]:
-        ax.set_ylabel("loss")
+    figure.supxlabel("epoch", fontsize="medium")
+    figure.supylabel("loss", fontsize="medium")
 
     length = f"{schedule.epochs} epochs of {schedule.iters_per_epoch:,} iterations"
     if done < schedule.max_iter:
@@ -98,8 +84,6 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
         + ("" if validated else "\nno validation losses in metrics.json"),
         fontsize=10,
     )
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize="small"
-    )
+    lines = axes.flat[0].lines
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure

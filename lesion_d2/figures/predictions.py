@@ -41,10 +41,6 @@ def choose(max_iou: Sequence[float], which: str, count: int, seed: int) -> list[
 def samples_figure(images: Sequence[LesionImage], title: str) -> Figure:
     """Draw each image beside itself with the lesion tinted and outlined, two pairs a row.
 
-    Args:
-        images: at least one.
-        title: of the figure; say which data set and split the images come from.
-
     Raises:
         LesionError: an image file cannot be read.
     """
@@ -64,10 +60,6 @@ def predictions_figure(images: Sequence[PredictedImage], title: str) -> Figure:
     """Draw for each image its ground truth on the left and every predicted instance on the right.
 
     The instance with the largest IoU, which is the one that counts, is solid, others are dashed.
-
-    Args:
-        images: at least one.
-        title: of the figure; say which data set, choice and score threshold it shows.
 
     Raises:
         LesionError: an image file cannot be read, or a mask is of another size.

@@ -18,9 +18,7 @@ TICKS = (200, 300, 500, 700, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 def resolutions_figure(sizes: Sequence[tuple[int, int]], dataset: str) -> Figure:
     """Draw one disc for each original size, its area growing with the number of images.
 
-    Args:
-        sizes: (width, height) of each original image, in pixels; at least one.
-        dataset: the data set's name, for the title.
+    ``sizes`` are (width, height) of each original image, in pixels; at least one.
     """
     counts = Counter(sizes).most_common()
     widths, heights = np.array([size for size, _ in counts]).T

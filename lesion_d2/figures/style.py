@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from contourpy import contour_generator
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -36,9 +35,7 @@ CHART_DPI = 180
 
 def new_figure(width: float, height: float, dpi: int = DPI) -> Figure:
     """Return an empty figure of ``width`` x ``height`` inches that lays itself out."""
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
 def new_chart(title: str = "", **properties: Any) -> tuple[Figure, Axes]:
