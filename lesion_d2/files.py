@@ -1,11 +1,12 @@
 """Files: written whole or not at all, locked, named in tables, read with an error that helps."""
 
+import csv
 import fcntl
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -154,6 +155,15 @@ def walk_files(folder: Path) -> Iterator[Path]:
         folders.sort()
         for name in sorted(names):
             yield Path(parent, name)
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table whole or not at all; a row that is a mapping gives the columns of ``head``."""
+    with atomic_write(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(head)
+        for row in rows:
+            writer.writerow(map(row.get, head) if isinstance(row, Mapping) else row)
 
 
 def write_json(path: Path, content: Any, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from lesion_d2.commands.compare import compare_runs
 from lesion_d2.data.converted import read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.comparison import changed_images_figure, changes_figure
-from lesion_d2.results.submission import read_submitted
+from lesion_d2.results.evaluation import read_submitted
 
 TOOL = ROOT / "tools" / "compare.py"
 

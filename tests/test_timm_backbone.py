@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TRAINING, differences, load, run_python, train_run
 
+from lesion_d2.engine.hooks import WeightAverage
 from lesion_d2.engine.staged_freeze import backbone_blocks, trainable_table
-from lesion_d2.engine.weight_average import WeightAverage
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling.precision import computing_in
 from lesion_d2.modeling.timm_backbone import TimmBackbone, write_timm_weights

@@ -11,8 +11,8 @@ import torch
 from tiny import DEMO, ROOT, TRAINING, differences, load, python, tiny_options, train_run
 
 from lesion_d2.data.loader import build_validation_loss_loader
+from lesion_d2.engine.hooks import validation_losses
 from lesion_d2.engine.trainer import LesionTrainer
-from lesion_d2.engine.validation import validation_losses
 
 LOSSES = ("total_loss", "loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc")
 

@@ -17,7 +17,15 @@ import numpy.typing as npt
 import torch
 
 from lesion_d2.errors import UNWRITABLE, LesionError
-from lesion_d2.files import alone, atomic_write, escape_name, naming, unescape_name, write_json
+from lesion_d2.files import (
+    alone,
+    atomic_write,
+    escape_name,
+    naming,
+    unescape_name,
+    write_csv,
+    write_json,
+)
 from lesion_d2.images.inputs import ImageFile
 from lesion_d2.images.masks import write_mask
 from lesion_d2.images.reading import read_image
@@ -26,14 +34,7 @@ from lesion_d2.images.source import BadFileError
 from lesion_d2.parallel import available_cpus, progress_bar
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor
-from lesion_d2.results.predictions import (
-    COLUMNS,
-    PredictionFolder,
-    Row,
-    name_of,
-    read_rows,
-    write_rows,
-)
+from lesion_d2.results.predictions import COLUMNS, PredictionFolder, Row, name_of, read_rows
 
 OVERLAY_SIDE = 1024
 MAX_WORKERS = 4  # by default: each takes memory, and one GPU has no use for more
@@ -101,9 +102,8 @@ def predict_files(
                     stream.flush()
             finally:
                 executor.shutdown(cancel_futures=True)
-        with atomic_write(folder.failed, newline="") as stream:
-            lines = [(escape_name(path), reason) for path, reason in failed]
-            csv.writer(stream, lineterminator="\n").writerows([("file", "reason"), *lines])
+        lines = [(escape_name(path), reason) for path, reason in failed]
+        write_csv(folder.failed, ("file", "reason"), lines)
     return failed
 
 
@@ -245,7 +245,7 @@ def _to_do(
                 stale.add(name)
     for name in stale - owners.keys():
         folder.remove_result(name)
-    write_rows(folder.table, own)
+    write_csv(folder.table, COLUMNS, own)
     todo, failed = [], []
     for file in files:
         if str(file.path) in rows:

@@ -22,10 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def count_processes(args: argparse.Namespace) -> int:
-    """Return how many processes take part in a run, on all machines.
-
-    Args:
-        args: of the command line. With ``--num-gpus 0`` it becomes one process on the CPU.
+    """Return how many processes take part in a run; ``--num-gpus 0`` becomes one on the CPU.
 
     Raises:
         LesionError: if the processes cannot be started as the arguments say.
@@ -62,7 +59,12 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
         LesionError: if a process raised one, was killed, or did not meet the others.
     """
     if TORCHRUN in os.environ:
-        _join_torchrun()
+        on_gpus = torch.cuda.is_available()
+        distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
+        comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+        if on_gpus:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        comm.synchronize()
         process(args)
         distributed.destroy_process_group()
         return
@@ -95,13 +97,3 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
             f"{error}, most likely for memory; lower SOLVER.IMS_PER_BATCH or the image size, and "
             "continue with --resume"
         ) from error
-
-
-def _join_torchrun() -> None:
-    """Meet the other processes that torchrun started."""
-    on_gpus = torch.cuda.is_available()
-    distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
-    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
-    if on_gpus:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    comm.synchronize()

@@ -42,11 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_run(args: argparse.Namespace, *, training: bool) -> None:
-    """Check a run's arguments, config, data and weights before any process starts.
-
-    Args:
-        args: the command line, see :func:`lesion_d2.command_line.add_run_arguments`.
-        training: whether the run trains (else it evaluates).
+    """Check a training's, or an evaluation's, arguments, config, data and weights before it starts.
 
     Raises:
         LesionError: for whatever would fail later.
@@ -90,10 +86,8 @@ def _check_network(cfg: CfgNode) -> None:
         ) from error
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > _MOST_PARAMETERS:
-        raise LesionError(
-            f"MODEL: the network would have {count:,} parameters; at most {_MOST_PARAMETERS:,} are "
-            "built"
-        )
+        most = f"at most {_MOST_PARAMETERS:,} are built"
+        raise LesionError(f"MODEL: the network would have {count:,} parameters; {most}")
     Segmenter(cfg, model)
 
 
@@ -124,15 +118,17 @@ def _compare(key: str, before: Any, now: Any) -> None:
     if isinstance(now, dict):
         for name in now:
             _compare(f"{key}.{name}".lstrip("."), before[name], now[name])
-    elif key.startswith(_FIXED) and not key.startswith(_FREE) and _plain(before) != _plain(now):
+    elif (
+        key.startswith(_FIXED)
+        and not key.startswith(_FREE)
+        and (
+            json.dumps(before) != json.dumps(now)  # lists and tuples are the same
+        )
+    ):
         raise LesionError(
             f"{key}: the run has {before!r}, this command {now!r}: it cannot continue with that; "
             f"give {before!r}, or start anew in another OUTPUT_DIR"
         )
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value)  # lists and tuples are the same
 
 
 def _check_writable(folder: Path) -> None:
@@ -149,11 +145,8 @@ def _check_writable(folder: Path) -> None:
 def setup(args: argparse.Namespace, subfolder: str = "") -> CfgNode:
     """Build the frozen config of a run, and set up its folder, log and seeds.
 
-    All that is logged goes to log.txt; the terminal shows warnings and errors of it.
-
-    Args:
-        args: with ``config_file`` and ``opts``.
-        subfolder: of ``OUTPUT_DIR``, to work in instead.
+    The folder is ``OUTPUT_DIR`` or a ``subfolder`` of it. All that is logged goes to log.txt; the
+    terminal shows warnings and errors of it.
     """
     cfg = load_config(args.config_file, args.opts)
     cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, subfolder))
@@ -161,9 +154,8 @@ def setup(args: argparse.Namespace, subfolder: str = "") -> CfgNode:
     quiet_libraries()  # in this process, too
     rank = comm.get_rank()
     for name in ("detectron2", "fvcore", "lesion_d2"):
-        setup_logger(
-            cfg.OUTPUT_DIR, rank, name=name, enable_propagation=True, configure_stdout=False
-        )
+        to = {"enable_propagation": True, "configure_stdout": False}
+        setup_logger(cfg.OUTPUT_DIR, rank, name=name, **to)
     console = logging.StreamHandler()
     # What is raised is shown once, as an error, by the tool.
     console.addFilter(lambda record: record.levelno >= logging.WARNING and not record.exc_info)

@@ -60,9 +60,6 @@ class StagedFreeze(HookBase):
     The model must be unwrapped when training starts: with several processes the hook wraps it in
     ``DistributedDataParallel`` at each stage start, because the wrapper expects a gradient from
     just the parameters that trained when it was made.
-
-    Args:
-        stages: the schedule, ends rising.
     """
 
     def __init__(self, stages: list[Stage]) -> None:

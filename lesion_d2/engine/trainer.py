@@ -20,10 +20,15 @@ from lesion_d2.data.loader import (
     build_validation_loss_loader,
 )
 from lesion_d2.engine.checkpoint import LesionCheckpointer
-from lesion_d2.engine.hooks import PeriodicCheckpointer, ProgressBar, SeedEachStep
+from lesion_d2.engine.hooks import (
+    PeriodicCheckpointer,
+    ProgressBar,
+    SeedEachStep,
+    Validation,
+    WeightAverage,
+    validation_losses,
+)
 from lesion_d2.engine.staged_freeze import StagedFreeze
-from lesion_d2.engine.validation import Validation, validation_losses
-from lesion_d2.engine.weight_average import WeightAverage
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling.build import build_network
@@ -96,7 +101,7 @@ class LesionTrainer(DefaultTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint; rates, decay and momentum stay the config's."""
-        own = [_settings(group) for group in self.optimizer.param_groups]
+        own = [dict(group) for group in self.optimizer.param_groups]
         super().load_state_dict(state_dict)
         groups = self.optimizer.param_groups
         for group, settings in zip(groups, own, strict=True):
@@ -139,21 +144,12 @@ class LesionTrainer(DefaultTrainer):
             hooks.append(average)
             model = average.model
         if main:
-            hooks.append(
-                PeriodicCheckpointer(
-                    self.checkpointer,
-                    cfg.SOLVER.CHECKPOINT_PERIOD,
-                    max_to_keep=cfg.SOLVER.CHECKPOINTS_KEPT,
-                )
-            )
+            period, kept = cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.CHECKPOINTS_KEPT
+            hooks.append(PeriodicCheckpointer(self.checkpointer, period, max_to_keep=kept))
         validation = None
         if cfg.DATASETS.VAL:
-            validation = Validation(
-                cfg.TEST.EVAL_PERIOD,
-                lambda: self._validate(model),
-                self._build_checkpointer(model),
-                "lesion/mean_max_iou",
-            )
+            best = self._build_checkpointer(model)
+            validation = Validation(cfg.TEST.EVAL_PERIOD, lambda: self._validate(model), best)
             hooks.append(validation)
         if main:
             hooks += [
@@ -164,12 +160,8 @@ class LesionTrainer(DefaultTrainer):
         return hooks
 
     def _build_checkpointer(self, model: nn.Module) -> LesionCheckpointer:
-        return LesionCheckpointer(
-            model,
-            self.cfg.OUTPUT_DIR,
-            save_to_disk=comm.is_main_process(),
-            trainer=weakref.proxy(self),
-        )
+        main, trainer = comm.is_main_process(), weakref.proxy(self)
+        return LesionCheckpointer(model, self.cfg.OUTPUT_DIR, save_to_disk=main, trainer=trainer)
 
     def _validate(self, model: nn.Module) -> dict[str, Any]:
         cfg = self.cfg.clone()
@@ -195,17 +187,15 @@ class LesionTrainer(DefaultTrainer):
         """Build ``SOLVER.OPTIMIZER``; AdamW takes the learning rate and decay of the config."""
         if cfg.SOLVER.OPTIMIZER == "SGD":
             return super().build_optimizer(cfg, model)
-        optimizer = torch.optim.AdamW(
-            get_default_optimizer_params(
-                model,
-                base_lr=cfg.SOLVER.BASE_LR,
-                weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-                bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-                weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-            ),
-            lr=cfg.SOLVER.BASE_LR,
-            weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        solver = cfg.SOLVER
+        groups = get_default_optimizer_params(
+            model,
+            base_lr=solver.BASE_LR,
+            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+            bias_lr_factor=solver.BIAS_LR_FACTOR,
+            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         )
+        optimizer = torch.optim.AdamW(groups, solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
         return maybe_add_gradient_clipping(cfg, optimizer)
 
     @classmethod
@@ -216,21 +206,12 @@ class LesionTrainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
         """Build the inference loader of a data set, behind a progress bar."""
-        loader = build_test_loader(cfg, dataset_name)
-        return progress_bar(
-            loader,
-            f"inference on {dataset_name}",
-            leave=False,
-            delay=5,  # seconds; nothing to see of a short one
-            disable=not comm.is_main_process(),
-        )
+        loader, quiet = build_test_loader(cfg, dataset_name), not comm.is_main_process()
+        name = f"inference on {dataset_name}"
+        # Nothing to see of one shorter than 5 seconds.
+        return progress_bar(loader, name, leave=False, delay=5, disable=quiet)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> LesionEvaluator:
         """Build the evaluator of a data set; it writes no files."""
         return LesionEvaluator(cfg.TEST.SCORE_THRESH)
-
-
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
-    """Return what an optimizer's group of parameters holds besides them."""
-    return {key: value for key, value in group.items() if key != "params"}

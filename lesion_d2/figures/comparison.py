@@ -20,8 +20,7 @@ from lesion_d2.figures.style import (
     outline_legend,
     show_image,
 )
-from lesion_d2.results.evaluation import evaluated_lesions
-from lesion_d2.results.submission import read_submitted
+from lesion_d2.results.evaluation import evaluated_lesions, read_submitted
 
 IMAGES_A_ROW = 4
 MARGIN = 1.4  # side of a panel, in sides of what is outlined

@@ -14,7 +14,7 @@ from lesion_d2.figures.style import outlines
 from lesion_d2.images.scaling import fit
 from lesion_d2.parallel import progress_bar
 from lesion_d2.report.facts import Facts, look_at
-from lesion_d2.results.submission import read_submitted
+from lesion_d2.results.evaluation import read_submitted
 
 SHEETS = {"worst": "worst", "median": "nearest to the median", "best": "best"}
 SHEET_IMAGES = 20

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -21,8 +22,10 @@ from lesion_d2.evaluation.evaluation import (
     ScoredImage,
 )
 from lesion_d2.evaluation.metrics import METRICS
-from lesion_d2.files import atomic_write, read_json, write_json
-from lesion_d2.images.masks import write_mask
+from lesion_d2.files import atomic_write, read_json, write_csv, write_json
+from lesion_d2.images.masks import read_mask, write_mask
+from lesion_d2.images.reading import read_header
+from lesion_d2.images.source import BadFileError, read_source
 
 SUMMARY, TABLE, INSTANCES = "metrics.json", "per_image.csv", "predictions.json"
 SUBMISSION, TRUTH = "submission", "truth"
@@ -41,44 +44,29 @@ def mask_name(isic_id: str) -> str:
 
 
 def write_evaluation(folder: Path, summary: dict[str, Any], images: Sequence[ScoredImage]) -> None:
-    """Write an evaluation; what an earlier one left in the folder is removed first.
+    """Write an evaluation; what an earlier one left in the folder, and only that, is removed first.
 
-    Args:
-        folder: created when missing.
-        summary: becomes ``metrics.json``, written last: without it the folder holds no evaluation.
-        images: in the order of the table.
+    ``summary`` becomes ``metrics.json``, written last: without it the folder holds no evaluation.
     """
-    _remove_earlier(folder)
-    own = [image for image in images if not image.is_copy]
-    with atomic_write(folder / TABLE) as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(image.row for image in images)
-    for image in own:
-        name = mask_name(image.row["isic_id"])
+    (folder / SUMMARY).unlink(missing_ok=True)
+    masks = (f"{part}/{mask_name('*')}" for part in (SUBMISSION, TRUTH))
+    for pattern in (*masks, REPORT, BOXPLOT, PREDICTIONS_FIGURE.format("*")):
+        for path in folder.glob(pattern):
+            path.unlink()
+    write_csv(folder / TABLE, COLUMNS, [image.row for image in images])
+    for image in images:
         for part, rle in ((SUBMISSION, image.submitted), (TRUTH, image.truth)):
-            write_mask(folder / part / name, coco_mask.decode(rle).astype(bool))
+            if not image.is_copy:
+                path = folder / part / mask_name(image.row["isic_id"])
+                write_mask(path, coco_mask.decode(rle).astype(bool))
     instances = [instance for image in images for instance in image.instances]
     with atomic_write(folder / INSTANCES) as stream:
         stream.write(json.dumps(instances))  # json.dump takes ten times as long
     write_json(folder / SUMMARY, summary)
 
 
-def _remove_earlier(folder: Path) -> None:
-    """Remove what these tools wrote, by its names, and nothing else."""
-    (folder / SUMMARY).unlink(missing_ok=True)
-    masks = (f"{part}/{mask_name('*')}" for part in (SUBMISSION, TRUTH))
-    for pattern in (*masks, REPORT, BOXPLOT, PREDICTIONS_FIGURE.format("*")):
-        for path in folder.glob(pattern):
-            path.unlink()
-
-
 def find_evaluations(folder: Path) -> list[Path]:
-    """Return the evaluation folder that ``folder`` is, or all of a run's.
-
-    Raises:
-        LesionError: there is none.
-    """
+    """Return the evaluation folder that ``folder`` is, or all of a run's, at least one."""
     if (folder / TABLE).is_file():
         return [folder]
     if found := sorted(path.parent for path in folder.glob(f"eval/*/{TABLE}")):
@@ -87,11 +75,7 @@ def find_evaluations(folder: Path) -> list[Path]:
 
 
 def find_evaluation(folder: Path) -> Path:
-    """Return the evaluation folder that ``folder`` is, or the only one of a run's.
-
-    Raises:
-        LesionError: there is none, or several.
-    """
+    """Return the evaluation folder that ``folder`` is, or the only one of a run's."""
     found = find_evaluations(folder)
     if len(found) > 1:
         names = ", ".join(map(str, found))
@@ -104,11 +88,8 @@ def read_evaluation(
 ) -> Evaluation:
     """Return ``metrics.json`` and the columns of ``per_image.csv``.
 
-    Args:
-        eval_dir: the folder that ``tools/eval.py`` wrote.
-        keys: what ``metrics.json`` has to hold.
-        columns: what ``per_image.csv`` has to hold beside ``image_id``; others are read where
-            they are there.
+    ``keys`` have to be in the one, ``columns`` and ``image_id`` in the other; more are read where
+    they are there.
 
     Raises:
         LesionError: a file is missing, broken or empty, or the two do not fit each other.
@@ -132,11 +113,7 @@ def read_evaluation(
 
 
 def read_predictions(eval_dir: Path) -> dict[int, list[dict[str, Any]]]:
-    """Return the COCO results of ``predictions.json`` by image id.
-
-    Raises:
-        LesionError: the file is missing, not JSON or lacks a key.
-    """
+    """Return the COCO results of ``predictions.json`` by image id."""
     path = eval_dir / INSTANCES
     by_image: dict[int, list[dict[str, Any]]] = {}
     for instance in read_json(path, REMEDY):
@@ -148,11 +125,7 @@ def read_predictions(eval_dir: Path) -> dict[int, list[dict[str, Any]]]:
 
 
 def find_dataset(eval_dir: Path) -> Path:
-    """Return the folder that the evaluated data set is registered with, unless it was moved.
-
-    Raises:
-        LesionError: ``metrics.json`` cannot be read, or there is no such folder.
-    """
+    """Return the folder that the evaluated data set is registered with."""
     name = str(read_evaluation(eval_dir).summary["dataset"])
     folder = Path(os.getenv("DETECTRON2_DATASETS", "datasets"), name.rpartition("_")[0])
     if not folder.is_dir():
@@ -177,6 +150,29 @@ def evaluated_lesions(evaluation: Evaluation, dataset_dir: Path) -> dict[int, Le
             f"{dataset_dir / split}.json; name the converted folder that was evaluated"
         )
     return lesions
+
+
+def read_submitted(eval_dir: Path, lesion: LesionImage) -> np.ndarray:
+    """Return the submitted mask of an image as bool, at the size of the data set's image.
+
+    Raises:
+        LesionError: the file is missing, not readable, or of neither the data set's size nor the
+            original's.
+    """
+    path = eval_dir / SUBMISSION / mask_name(lesion.isic_id)
+    try:
+        data = read_source(path)
+        mask = read_mask(data, read_header(data), 128, lambda *_: None)
+    except BadFileError as error:
+        raise LesionError(f"{path}: not a readable mask ({error}); {REMEDY}") from error
+    sizes = [(lesion.height, lesion.width), (lesion.original_height, lesion.original_width)]
+    if mask.shape not in sizes:
+        raise LesionError(
+            f"{path}: is {mask.shape[1]}x{mask.shape[0]}, the image {lesion.width}x{lesion.height} "
+            f"and its original {lesion.original_width}x{lesion.original_height}; {REMEDY}"
+        )
+    size = (lesion.width, lesion.height)
+    return cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _read_table(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
@@ -215,9 +211,8 @@ def _value(path: Path, name: str, cell: str | None) -> str | int | float:
         number = int(cell or "") if name in WHOLE_NUMBERS else float(cell or "")
     except ValueError as error:
         raise LesionError(f"{path}: no number at {name} ({error}); {REMEDY}") from error
-    low, high = METRICS[name].limits if name in METRICS else (-math.inf, math.inf)
-    if name == ESTIMATE:
-        low, high = 0, 1
+    limits = {metric: METRICS[metric].limits for metric in METRICS} | {ESTIMATE: (0, 1)}
+    low, high = limits.get(name, (-math.inf, math.inf))
     if not math.isfinite(number) or not low <= number <= high:
         raise LesionError(f"{path}: {name} of an image is out of range ({number}); {REMEDY}")
     return number

@@ -5,13 +5,11 @@ A table is the folder's own record: only files that a row of it names are ever d
 
 import csv
 import os
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesion_d2.files import alone, atomic_write, unescape_name
+from lesion_d2.files import alone, unescape_name
 
 COLUMNS = (
     "file", "mask", "width", "height", "area_pixels", "area_share", "x0", "y0", "x1", "y1",
@@ -23,42 +21,28 @@ _MASKS, _MASK_END = "masks/", "_segmentation.png"
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
 class PredictionFolder:
     """A folder of predictions, as one of the processes that share it sees it.
 
     Attributes:
         root: the folder.
         shard: ``(i, n)``: this process works on the i-th of n shares of the images.
+        settings: JSON file of what the masks depend on.
+        table: of this process's predictions.
+        failed: table of its files that could not be used.
     """
 
-    root: Path
-    shard: tuple[int, int] = (1, 1)
-
-    @property
-    def settings(self) -> Path:
-        """The JSON file of what the masks depend on."""
-        return self.root / "settings.json"
-
-    @property
-    def table(self) -> Path:
-        """The table of this process's predictions."""
-        return self.root / f"predictions{self._end}"
-
-    @property
-    def failed(self) -> Path:
-        """The table of files that could not be used."""
-        return self.root / f"failed{self._end}"
+    def __init__(self, root: Path, shard: tuple[int, int] = (1, 1)) -> None:
+        number, count = shard
+        end = f"_{number}_of_{count}.csv" if count > 1 else ".csv"
+        self.root, self.shard = root, shard
+        self.settings = root / "settings.json"
+        self.table, self.failed = root / f"predictions{end}", root / f"failed{end}"
 
     @property
     def tables(self) -> list[Path]:
         """The tables of predictions that are there, of all processes."""
         return sorted(self.root.glob("predictions*.csv"))
-
-    @property
-    def _end(self) -> str:
-        number, count = self.shard
-        return f"_{number}_of_{count}.csv" if count > 1 else ".csv"
 
     def mask(self, name: str) -> Path:
         """Return the mask file of the image that is called ``name`` here."""
@@ -112,11 +96,3 @@ def read_rows(table: Path) -> list[Row]:
     with open(table, encoding="utf-8", errors="replace", newline="") as stream:
         rows = csv.DictReader(line.replace("\0", "") for line in stream)
         return [row for row in rows if row.get("seconds") and None not in row]
-
-
-def write_rows(table: Path, rows: Iterable[Row]) -> None:
-    """Write a table of predictions anew."""
-    with atomic_write(table, newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -38,8 +38,7 @@ class Schedule:
     def epoch(self, iteration: int) -> int:
         """Return the epoch, from 1, of a zero-based iteration.
 
-        What Detectron2 evaluates after training carries the iteration ``max_iter``:
-        it belongs to the last epoch.
+        ``max_iter``, which what is evaluated after training carries, belongs to the last epoch.
         """
         return min(iteration, self.max_iter - 1) // self.iters_per_epoch + 1
 
@@ -47,16 +46,11 @@ class Schedule:
 def find_run(eval_dir: Path) -> Path | None:
     """Return the run that ``eval_dir`` lies in as ``RUN/eval/NAME``, None if it is none."""
     run_dir = eval_dir.absolute().parent.parent
-    files = (run_dir / CONFIG, run_dir / LOG)
-    return run_dir if all(path.is_file() for path in files) else None
+    return run_dir if (run_dir / CONFIG).is_file() and (run_dir / LOG).is_file() else None
 
 
 def read_config(run_dir: Path) -> str:
-    """Return the text of the run's ``config.yaml``.
-
-    Raises:
-        LesionError: it cannot be read.
-    """
+    """Return the text of the run's ``config.yaml``; raise a LesionError if it cannot be read."""
     try:
         return (run_dir / CONFIG).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -82,15 +76,6 @@ def read_schedule(run_dir: Path) -> Schedule:
         raise LesionError(f"{path}: not the config of a run ({error!r}); {REMEDY}") from error
 
 
-def _parse(line: str) -> dict[str, float] | None:
-    """Return a line of ``metrics.json``, or None when it is not one."""
-    try:
-        values = json.loads(line)
-    except ValueError:
-        return None
-    return values if isinstance(values, dict) and "iteration" in values else None
-
-
 def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
     """Return what ``metrics.json`` holds, by iteration, in the order of iterations.
 
@@ -106,7 +91,11 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
     metrics: dict[int, dict[str, float]] = {}
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            if values := _parse(line):
+            try:
+                values = json.loads(line)
+            except ValueError:
+                values = None
+            if isinstance(values, dict) and "iteration" in values:
                 metrics.setdefault(int(values["iteration"]), {}).update(values)
             else:
                 logger.warning("%s: line %d left out, it is not complete", path, number)
