@@ -5,11 +5,8 @@ import argparse
 
 def tool_parser(description: str | None, epilog: str) -> argparse.ArgumentParser:
     """Return a tool's parser, whose help keeps the lines of both texts."""
-    return argparse.ArgumentParser(
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    style = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=style)
 
 
 def positive(text: str) -> int:
@@ -45,20 +42,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     They are those of ``detectron2.engine.default_argument_parser``, repeated here because
     importing it takes seconds and ``--help`` should not.
     """
-    parser.add_argument(
-        "--eval-only",
-        action="store_true",
-        help="only evaluate MODEL.WEIGHTS; tools/eval.py always does",
+    add = parser.add_argument
+    only = "only evaluate MODEL.WEIGHTS; tools/eval.py always does"
+    add("--eval-only", action="store_true", help=only)
+    add("--num-gpus", type=int, default=1, help="processes on this machine, one a GPU")
+    add("--num-machines", type=int, default=1, help="number of machines")
+    add("--machine-rank", type=int, default=0, help="this machine's number, from 0")
+    address = (
+        "address the processes meet at, such as tcp://10.0.0.1:29500; default: a free port "
+        "of this machine, which serves one machine only"
     )
-    parser.add_argument(
-        "--num-gpus", type=int, default=1, help="processes on this machine, one a GPU"
-    )
-    parser.add_argument("--num-machines", type=int, default=1, help="number of machines")
-    parser.add_argument("--machine-rank", type=int, default=0, help="this machine's number, from 0")
-    parser.add_argument(
-        "--dist-url",
-        default="auto",
-        help="address the processes meet at, such as tcp://10.0.0.1:29500; default: a free port "
-        "of this machine, which serves one machine only",
-    )
+    add("--dist-url", default="auto", help=address)
     add_config_arguments(parser)

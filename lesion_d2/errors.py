@@ -59,10 +59,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
     except OSError as error:
         if error.errno not in UNWRITABLE | _BAD_FOLDER:
             raise
-        print(
-            f"error: {error.filename}: {error.strerror}; make room or choose another folder",
-            file=sys.stderr,
-        )
+        remedy = "make room or choose another folder"
+        print(f"error: {error.filename}: {error.strerror}; {remedy}", file=sys.stderr)
         status = 1
     except _Terminated:
         print("terminated", file=sys.stderr)

@@ -25,15 +25,9 @@ _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[IO[Any]]:
     r"""Open a temporary file beside ``path`` and rename it to ``path`` when the block succeeds.
 
-    What killed processes left in the folder is removed on the way.
-
-    Args:
-        path: the file to write; its folder is created when missing.
-        mode: ``"w"`` (UTF-8, ``\n`` line ends) or ``"wb"``.
-        kwargs: passed on to :func:`open`.
-
-    If the block raises, the temporary file is removed and ``path`` stays as it was. An
-    :class:`OSError` of the writing names ``path``.
+    The folder is created when missing, and what killed processes left in it is removed. If the
+    block raises, ``path`` stays as it was. An :class:`OSError` of the writing names ``path``. The
+    mode is ``"w"`` (UTF-8, ``\n`` line ends) or ``"wb"``; ``kwargs`` go to :func:`open`.
     """
     path = Path(path)
     if "b" not in mode:
@@ -91,22 +85,16 @@ def alone(path: Path, timeout: float = 0) -> Iterator[None]:
     The lock is the file ``.<name>.lock`` beside ``path``. It ends with this process, however that
     ends.
 
-    Args:
-        path: what the block writes.
-        timeout: seconds to wait for another process.
-
     Raises:
-        LesionError: if another process is in there.
+        LesionError: if another process is in there for more than ``timeout`` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout)
     try:
         lock.acquire()
     except Timeout as error:
-        raise LesionError(
-            f"{path}: another process is writing it; wait until it has ended, or choose another "
-            "folder"
-        ) from error
+        remedy = "wait until it has ended, or choose another folder"
+        raise LesionError(f"{path}: another process is writing it; {remedy}") from error
     try:
         yield
     finally:
@@ -115,10 +103,9 @@ def alone(path: Path, timeout: float = 0) -> Iterator[None]:
 
 
 def escape_name(name: str | Path) -> str:
-    r"""Return a file name as text that any table can hold: UTF-8, in one line.
+    r"""Return a file name as one line of UTF-8 that any table can hold.
 
-    Bytes that are not UTF-8, control characters and backslashes become ``\xNN``, such as
-    ``caf\xe9.jpg``. :func:`unescape_name` undoes it.
+    Bytes that are not UTF-8, control characters and backslashes become ``\xNN``: ``caf\xe9.jpg``.
     """
     data = _NO_TEXT.sub(lambda match: b"\\x%02x" % ord(match[0]), os.fsencode(name))
     return data.decode("utf-8", "backslashreplace")
@@ -126,8 +113,7 @@ def escape_name(name: str | Path) -> str:
 
 def unescape_name(text: str) -> str:
     """Undo :func:`escape_name`."""
-    data = _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())
-    return os.fsdecode(data)
+    return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), text.encode()))
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -140,10 +126,8 @@ def walk_files(folder: Path) -> Iterator[Path]:
     """
 
     def fail(error: OSError) -> None:
-        raise LesionError(
-            f"{error.filename}: cannot be read as a folder ({error.strerror}); give a folder that "
-            "can be"
-        ) from error
+        problem = f"cannot be read as a folder ({error.strerror}); give a folder that can be"
+        raise LesionError(f"{error.filename}: {problem}") from error
 
     visited = set()
     for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):

@@ -36,12 +36,7 @@ def map_in_processes(
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in order, behind a progress bar.
 
-    Args:
-        function: picklable when ``workers`` is above 1.
-        items: what to work on.
-        workers: number of processes; 1 stays in this one.
-        desc: label of the bar.
-        unit: what one item is called.
+    One worker is this process; for more, ``function`` must be picklable.
 
     Raises:
         LesionError: if a process was killed.
@@ -59,9 +54,8 @@ def map_in_processes(
             results = executor.map(function, items, chunksize=4)
             yield from progress_bar(results, desc, len(items), unit=unit)
         except BrokenProcessPool as error:
-            raise LesionError(
-                "a worker process was killed, most likely for memory; use fewer --workers"
-            ) from error
+            message = "a worker process was killed, most likely for memory; use fewer --workers"
+            raise LesionError(message) from error
         finally:
             executor.shutdown(cancel_futures=True)
 

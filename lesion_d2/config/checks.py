@@ -43,11 +43,8 @@ def _one_of(*values: Any) -> Rule:
 
 def _several(rule: Rule, least: int = 1, most: int = 100) -> Rule:
     def fits(value: Any) -> bool:
-        return (
-            isinstance(value, (list, tuple))
-            and least <= len(value) <= most
-            and all(map(rule.fits, value))
-        )
+        right = isinstance(value, (list, tuple)) and least <= len(value) <= most
+        return right and all(map(rule.fits, value))
 
     count = f"{least}" if least == most else f"{least} to {most}"
     return Rule(fits, f"a list of {count}, each {rule.words}")
@@ -179,20 +176,15 @@ def check_config(cfg: CfgNode) -> None:
         if isinstance(value, (int, float)):
             # Also for its own sake: a size that no memory holds.
             _demand(isfinite(value) and abs(value) <= 1e6, cfg, key, "a number up to 1e6")
-    given = len(cfg.INPUT.MIN_SIZE_TRAIN)
-    _demand(
-        cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "choice" or given == 2,
-        cfg, "INPUT.MIN_SIZE_TRAIN_SAMPLING", "'choice', or two sides in INPUT.MIN_SIZE_TRAIN",
-    )  # fmt: skip
-    _demand(
-        cfg.SOLVER.BASE_LR_END <= cfg.SOLVER.BASE_LR,
-        cfg, "SOLVER.BASE_LR_END", "at most SOLVER.BASE_LR",
-    )  # fmt: skip
-    clip = cfg.SOLVER.CLIP_GRADIENTS
-    _demand(
-        not clip.ENABLED or clip.CLIP_TYPE == "norm",
-        cfg, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "'norm'; 'value' fails on frozen parameters",
-    )  # fmt: skip
+    sides, clip = cfg.INPUT.MIN_SIZE_TRAIN, cfg.SOLVER.CLIP_GRADIENTS
+    fits = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "choice" or len(sides) == 2
+    words = "'choice', or two sides in INPUT.MIN_SIZE_TRAIN"
+    _demand(fits, cfg, "INPUT.MIN_SIZE_TRAIN_SAMPLING", words)
+    fits = cfg.SOLVER.BASE_LR_END <= cfg.SOLVER.BASE_LR
+    _demand(fits, cfg, "SOLVER.BASE_LR_END", "at most SOLVER.BASE_LR")
+    fits = not clip.ENABLED or clip.CLIP_TYPE == "norm"
+    words = "'norm'; 'value' fails on frozen parameters"
+    _demand(fits, cfg, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", words)
 
 
 def _demand(fits: bool, cfg: CfgNode, key: str, words: str) -> None:

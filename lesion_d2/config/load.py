@@ -21,21 +21,17 @@ _KEYS = "keys are listed in lesion_d2/config/defaults.py and in Detectron2's con
 
 
 def load_config(config_file: str, opts: list[str]) -> CfgNode:
-    """Read a config file and apply ``KEY VALUE`` overrides.
+    """Read a config file, YAML, and apply overrides, alternating keys and values.
 
-    Args:
-        config_file: a YAML file.
-        opts: alternating keys and values. ``MODEL.WEIGHTS pretrained`` is the model that comes with
-            the package, whose config is ``configs/isic_mrcnn_lite.yaml``.
+    ``MODEL.WEIGHTS pretrained`` is the model that comes with the package, whose config is
+    ``configs/isic_mrcnn_lite.yaml``.
 
     Raises:
         LesionError: if the file is missing or a key or value does not fit.
     """
     if not Path(config_file).is_file():
-        raise LesionError(
-            f"--config-file: {config_file or '(not given)'}: no such file; the project's are in "
-            "configs/"
-        )
+        named = config_file or "(not given)"
+        raise LesionError(f"--config-file: {named}: no such file; the project's are in configs/")
     cfg = get_lesion_cfg()
     try:
         cfg.merge_from_file(config_file, allow_unsafe=False)  # else YAML tags could run code
@@ -70,10 +66,8 @@ def settle_device(cfg: CfgNode) -> None:
     """
     name = cfg.MODEL.DEVICE
     if name == "cuda" and not torch.cuda.is_available():
-        log_first_n(
-            logging.WARNING, "MODEL.DEVICE is cuda but there is none here: using the CPU",
-            key="message",
-        )  # fmt: skip
+        message = "MODEL.DEVICE is cuda but there is none here: using the CPU"
+        log_first_n(logging.WARNING, message, key="message")
         name = cfg.MODEL.DEVICE = "cpu"
     try:
         device = torch.device(name)
@@ -83,7 +77,5 @@ def settle_device(cfg: CfgNode) -> None:
             raise RuntimeError(f"this machine has {torch.cuda.device_count()} GPU(s)")
     except Exception as error:  # torch raises anything for a device that it was built without
         reason = str(error).partition("\n")[0]
-        raise LesionError(
-            f"MODEL.DEVICE: {name!r} cannot be used ({reason}); give 'cpu', 'cuda' or 'cuda:N' "
-            "with N below the number of GPUs"
-        ) from error
+        remedy = "give 'cpu', 'cuda' or 'cuda:N' with N below the number of GPUs"
+        raise LesionError(f"MODEL.DEVICE: {name!r} cannot be used ({reason}); {remedy}") from error

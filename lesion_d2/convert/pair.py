@@ -125,6 +125,7 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
         file_name, preview = _place_image(
             pair, settings.images, image_data, image_header, scale, note
         )
+    digests = (hashlib.sha256(data).hexdigest() for data in (image_data, mask_data))
     number = int(pair.isic_id.removeprefix("ISIC_"))
     rle = encode_mask(lesion)
     exact = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
@@ -148,7 +149,7 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
             "bbox": coco_mask.toBbox(rle).tolist(),
             "iscrowd": 0,
         },
-        digest=f"{pair.isic_id} {_sha256(image_data)} {_sha256(mask_data)}",
+        digest=" ".join((pair.isic_id, *digests)),
         signature=signature(preview) if settings.signatures else None,
     )
 
@@ -180,7 +181,8 @@ def _place_image(
 ) -> tuple[str, npt.NDArray[np.uint8]]:
     """Write or link the image; return its name and BGR pixels, maybe fewer, as to be seen."""
     stays = scale == 1
-    decoded, complaint = decode_image(data, header, _preview_scale(header) if stays else scale)
+    smaller = header.scale_for(_PREVIEW_SIDE) if stays else scale
+    decoded, complaint = decode_image(data, header, smaller)
     pixels = np.ascontiguousarray(orient(decoded, header.orientation))
     if complaint:
         note("decoder_warning", complaint)
@@ -211,11 +213,6 @@ def _polygons(lesion: npt.NDArray[np.bool_]) -> list[list[float]]:
     return [((contour.reshape(-1) + 0.5) / 2).tolist() for contour in contours]
 
 
-def _preview_scale(header: Header) -> Fraction:
-    shortest = min(header.height, header.width)
-    return Fraction(1, max((k for k in (2, 4, 8) if shortest >= k * _PREVIEW_SIDE), default=1))
-
-
 def _link(source: Path, target: Path, data: bytes) -> None:
     """Let ``target`` show ``source``: as a hard link, else a symbolic link, else a copy."""
     with suppress(OSError):  # another file system, or a file of somebody else
@@ -231,7 +228,3 @@ def _write_new(path: Path, data: bytes) -> None:
     """Write a file that is not there: one that is may be a link to an original."""
     with naming(path), open(path, "xb") as stream:
         stream.write(data)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

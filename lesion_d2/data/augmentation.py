@@ -135,7 +135,7 @@ class RandomGeometry(T.Augmentation):
         rotation: range of the angle in degrees.
         zoom: range of the magnification, drawn evenly on a logarithmic scale.
         shift: largest shift in each direction, as a share of the picture's side.
-        fill: colour of what comes from outside the picture, one value a channel.
+        fill: as of :class:`AffineTransform`.
     """
 
     def __init__(self, rotation: Range, zoom: Range, shift: float, fill: Sequence[float]) -> None:

@@ -8,13 +8,10 @@ mapper turns the picture when it reads it, so nothing is stored twice.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from detectron2.data import transforms as T
-from detectron2.structures.masks import polygons_to_bitmask
-from pycocotools import mask as mask_util
 
 from lesion_d2.config.defaults import FLIPS
-from lesion_d2.data.converted import FLIP_ID_STEP
+from lesion_d2.data.converted import FLIP_ID_STEP, decode_segmentation
 from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import encode_mask
 
@@ -44,9 +41,8 @@ def flip_transform(record: dict[str, Any], height: int, width: int) -> T.Transfo
 def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
     """Return the lesion of a member as a compressed COCO RLE at the size of its picture.
 
-    Args:
-        record: a dataset dict with ``annotations``, ``height``, ``width`` and, for a member,
-            ``flip``; or with the mask itself as ``truth``.
+    The dataset dict has ``annotations``, ``height``, ``width`` and, of a member, ``flip``; or the
+    mask itself as ``truth``.
 
     Raises:
         LesionError: if the record does not hold exactly one annotation.
@@ -62,10 +58,7 @@ def ground_truth_rle(record: dict[str, Any]) -> dict[str, Any]:
     height, width = record["height"], record["width"]
     segmentation = annotations[0]["segmentation"]
     flip = flip_transform(record, height, width)
-    if isinstance(segmentation, dict):
-        if isinstance(flip, T.NoOpTransform):
-            return segmentation
-        mask = mask_util.decode(segmentation)
-    else:
-        mask = polygons_to_bitmask(segmentation, height, width).astype(np.uint8)
+    if isinstance(segmentation, dict) and isinstance(flip, T.NoOpTransform):
+        return segmentation
+    mask = decode_segmentation(segmentation, height, width)
     return encode_mask(flip.apply_segmentation(mask))

@@ -1,7 +1,6 @@
 """Which images failed, and how well an estimate of the IoU finds them."""
 
 import numpy as np
-from scipy.stats import mannwhitneyu
 
 # The challenge scores an image 0 below this Jaccard index (arXiv:1902.03368, section 2.1).
 FAILURE_IOU = 0.65
@@ -25,6 +24,8 @@ def failure_detection(estimated: np.ndarray, jaccard: np.ndarray) -> dict[str, f
     failures = int(failed.sum())
     auroc = caught = None
     if 0 < failures < len(failed):
+        from scipy.stats import mannwhitneyu  # slow to import, and --help reads the level above
+
         statistic = mannwhitneyu(estimated[~failed], estimated[failed]).statistic
         auroc = float(statistic / (failures * (len(failed) - failures)))
         reviewed = np.argsort(estimated, kind="stable")[: round(REVIEWED_SHARE * len(failed))]

@@ -24,7 +24,7 @@ _SEQUENTIAL = {0xC0, 0xC1}
 def decode_jpeg(
     data: bytes, mode: str, size: tuple[int, int], step: int
 ) -> tuple[npt.NDArray[np.uint8], str]:
-    """Decode a JPEG file at 1, 1/2, 1/4 or 1/8 of its sides, as stored.
+    """Decode a JPEG file at 1/``step`` of its sides, as stored.
 
     Args:
         data: the whole file.
@@ -41,7 +41,8 @@ def decode_jpeg(
         BadFileError: ``unreadable`` when it cannot be decoded or pixels are missing.
     """
     colours = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "BGR")
-    least = (0, 0) if step == 1 else (ceil(size[0] / step), ceil(size[1] / step))
+    expected = (ceil(size[0] / step), ceil(size[1] / step))
+    least = (0, 0) if step == 1 else expected
     warning = ""
     try:
         pixels = _decode(data, colours, least)
@@ -51,7 +52,7 @@ def decode_jpeg(
             raise
         warning = str(error)
         pixels = _decode(tidied, colours, least)
-    if pixels.shape[:2] != (ceil(size[0] / step), ceil(size[1] / step)):
+    if pixels.shape[:2] != expected:
         raise BadFileError("unreadable", "it gives two sizes for one picture")
     if mode == "L":
         return pixels[:, :, 0], warning

@@ -53,6 +53,11 @@ class Header:
             return self.width, self.height
         return self.height, self.width
 
+    def scale_for(self, enough: int) -> Fraction:
+        """Return the least of 1, 1/2, 1/4 and 1/8 that leaves ``enough`` pixels a side, else 1."""
+        shortest = min(self.height, self.width)
+        return Fraction(1, next((k for k in STEPS if k * enough <= shortest), 1))
+
 
 def read_header(data: bytes) -> Header:
     """Read the header of an image file.
@@ -134,10 +139,8 @@ def read_image(
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
     """Read an image as it is to be seen.
 
-    Args:
-        path: of the file.
-        enough: no more pixels a side are needed. A JPEG that has many more is decoded at 1/2, 1/4
-            or 1/8 of its sides, not below this; that takes a fraction of the time.
+    A JPEG that has many more than ``enough`` pixels a side is decoded at 1/2, 1/4 or 1/8 of its
+    sides, not below this; that takes a fraction of the time.
 
     Returns:
         BGR pixels, uint8 of shape (h, w, 3), and the (height, width) of the whole image.
@@ -147,11 +150,8 @@ def read_image(
     """
     data = read_source(path)
     header = read_header(data)
-    step = 1
-    if header.kind == "JPEG":
-        shortest = min(header.height, header.width)
-        step = next((k for k in STEPS if k * enough <= shortest), 1)
-    pixels, _ = decode_image(data, header, Fraction(1, step))
+    scale = header.scale_for(enough) if header.kind == "JPEG" else Fraction(1)
+    pixels, _ = decode_image(data, header, scale)
     return np.ascontiguousarray(orient(pixels, header.orientation)), header.shown_size
 
 
