@@ -39,26 +39,20 @@ def main() -> None:
     arguments = vars(parse_arguments())
     command, output = arguments.pop("command"), arguments.pop("output")
 
+    from lesion_d2.benchmark import results
     from lesion_d2.benchmark.data import Options
-    from lesion_d2.benchmark.results import (
-        describe_machine,
-        results_text,
-        use_threads,
-        write_results,
-    )
     from lesion_d2.parallel import available_cpus
 
     arguments["threads"] = arguments["threads"] or available_cpus()
-
     with TemporaryDirectory(prefix="lesion_d2_benchmark_") as folder:
         options = Options(Path(folder), **arguments)
-        use_threads(options.threads)
-        machine = describe_machine(options.threads)
+        results.use_threads(options.threads)
+        machine = results.describe_machine(options.threads)
         benchmark = importlib.import_module(f"lesion_d2.benchmark.{command}")
         machine["device"], sections = benchmark.run(options)
-    print(results_text(machine, sections))
+    print(results.results_text(machine, sections))
     path = output or Path("output", "benchmark", f"{command}.json")
-    write_results(path, sections, benchmark=command, machine=machine, options=arguments)
+    results.write_results(path, sections, benchmark=command, machine=machine, options=arguments)
     print(f"written: {path}")
 
 
@@ -71,14 +65,9 @@ def parse_arguments() -> argparse.Namespace:
         add = sub.add_argument
         add("--images", type=positive, default=images, metavar="N", help=f"default: {images}")
         add("--dataset", type=Path, metavar="DIR", help=f"{dataset}; default: draw pictures")
-        add(
-            "--sizes",
-            type=height_and_width,
-            nargs="+",
-            default=[height_and_width(size) for size in sizes.split()],
-            metavar="HxW",
-            help=f"of drawn pictures, in turn (default: {sizes})",
-        )
+        default = [height_and_width(size) for size in sizes.split()]
+        what = f"of drawn pictures, in turn (default: {sizes})"
+        add("--sizes", type=height_and_width, nargs="+", default=default, metavar="HxW", help=what)
         add("--repeats", type=positive, default=5, metavar="N", help="timed rounds (default: 5)")
         add("--threads", type=positive, metavar="N", help="default: the CPUs available")
         add("--output", type=Path, metavar="FILE", help=f"default: output/benchmark/{command}.json")

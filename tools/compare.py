@@ -35,11 +35,8 @@ def main() -> None:
     add("--count", type=positive, default=10, help="gains and losses to list (default: 10)")
     add("--output", type=Path, metavar="DIR", help="folder to write tables and figures to")
     add("--dataset", type=Path, metavar="DIR", help="converted data set, to draw changed images")
-    add(
-        "--force",
-        action="store_true",
-        help="compare the shared images and metrics of evaluations that are refused otherwise",
-    )
+    what = "compare the shared images and metrics of evaluations that are refused otherwise"
+    add("--force", action="store_true", help=what)
     options = parser.parse_args()
     if len(options.runs) < 2:
         parser.error("give two RUN folders or more")

@@ -40,48 +40,22 @@ def _parse() -> dict:
     add("--masks", type=Path, metavar="DIR", help="folder of the masks")
     for split in ("val", "test"):
         for kind in ("images", "masks"):
-            add(
-                f"--{split}-{kind}",
-                type=Path,
-                metavar="DIR",
-                help=f"{kind} of a given {split} split; --{kind} is then train, nothing is split",
-            )
+            what = f"{kind} of a given {split} split; --{kind} is then train, nothing is split"
+            add(f"--{split}-{kind}", type=Path, metavar="DIR", help=what)
     add("--output", type=Path, metavar="DIR", required=True, help="folder to create")
     add("--seed", type=int, default=0, help="seed of the split (default: 0)")
     add("--test-fraction", type=float, default=0.25, help="part of all pairs (default: 0.25)")
     add("--val-fraction", type=float, default=0.25, help="part of the rest (default: 0.25)")
-    add(
-        "--prescale",
-        type=float,
-        default=1.0,
-        help="factor for both sides before --resize (default: 1.0; 0.5 in the original experiment)",
-    )
-    add(
-        "--resize",
-        type=_resize,
-        default="original",
-        metavar="{original,none,N}",
-        help="original: 25 %% a side above 700x700 pixels (default); none; N: longest side, pixels",
-    )
-    add(
-        "--foreground",
-        type=int,
-        choices=(255, 128),
-        default=255,
-        help="255: only 255 is lesion (default); 128: above 128, as in the official scoring",
-    )
-    add(
-        "--segmentation",
-        choices=("rle", "polygon"),
-        default="rle",
-        help="rle is exact (default); polygon loses holes and a little of the border",
-    )
-    add(
-        "--workers",
-        type=int,
-        default=available_cpus(),
-        help="processes (default: the CPUs available)",
-    )
+    what = "factor for both sides before --resize (default: 1.0; 0.5 in the original experiment)"
+    add("--prescale", type=float, default=1.0, help=what)
+    what = "original: 25 %% a side above 700x700 pixels (default); none; N: longest side, pixels"
+    add("--resize", type=_resize, default="original", metavar="{original,none,N}", help=what)
+    what = "255: only 255 is lesion (default); 128: above 128, as in the official scoring"
+    add("--foreground", type=int, choices=(255, 128), default=255, help=what)
+    what = "rle is exact (default); polygon loses holes and a little of the border"
+    add("--segmentation", choices=("rle", "polygon"), default="rle", help=what)
+    what = "processes (default: the CPUs available)"
+    add("--workers", type=int, default=available_cpus(), help=what)
     add("--split-file", type=Path, metavar="FILE", help="use the split of this split.json")
     add("--no-group", dest="group", action="store_false", help="plain random split")
     add("--strict", action="store_true", help="fail, and write nothing, if a pair is unusable")

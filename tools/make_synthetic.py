@@ -27,13 +27,8 @@ def main() -> None:
     add("--output", type=Path, metavar="DIR", required=True, help="folder to create or go on with")
     add("--count", type=int, metavar="N", required=True, help="number of pictures")
     add("--seed", type=int, default=0, help="seed of the data set (default: 0)")
-    add(
-        "--size",
-        type=height_and_width,
-        nargs="+",
-        metavar="HxW",
-        help="height x width in pixels, taken in turn (default: eight, from 192x256 to 1024x1365)",
-    )
+    what = "height x width in pixels, taken in turn (default: eight, from 192x256 to 1024x1365)"
+    add("--size", type=height_and_width, nargs="+", metavar="HxW", help=what)
     add("--workers", type=int, metavar="N", help="processes (default: the CPUs available)")
     options = parser.parse_args()
 

@@ -47,39 +47,19 @@ def shard(text: str) -> tuple[int, int]:
 def main() -> int:
     """Find the files, build the predictor, predict, report."""
     parser = tool_parser(__doc__, EPILOG)
-    parser.add_argument(
-        "--input",
-        nargs="+",
-        required=True,
-        metavar="PATH",
-        help="image files, folders of them, or patterns in quotes",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="new folder")
-    parser.add_argument(
-        "--bundle",
-        metavar="FILE",
-        help="model in one file, from tools/export.py (default: the one that comes with lesion_d2)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="images worked on at a time (default: the CPUs available, at most 4)",
-    )
-    parser.add_argument(
-        "--shard",
-        type=shard,
-        default=(1, 1),
-        metavar="I/N",
-        help="take only the I-th of N shares of the images, to work in several processes or on "
-        "several machines",
-    )
-    parser.add_argument("--no-overlays", action="store_true", help="write masks and table only")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="first delete the earlier predictions that the tables in DIR name",
-    )
+    add = parser.add_argument
+    what = "image files, folders of them, or patterns in quotes"
+    add("--input", nargs="+", required=True, metavar="PATH", help=what)
+    add("--output", type=Path, required=True, metavar="DIR", help="new folder")
+    what = "model in one file, from tools/export.py (default: the one that comes with lesion_d2)"
+    add("--bundle", metavar="FILE", help=what)
+    what = "images worked on at a time (default: the CPUs available, at most 4)"
+    add("--workers", type=int, metavar="N", help=what)
+    what = "take only the I-th of N shares of the images, to work on several machines"
+    add("--shard", type=shard, default=(1, 1), metavar="I/N", help=what)
+    add("--no-overlays", action="store_true", help="write masks and table only")
+    what = "first delete the earlier predictions that the tables in DIR name"
+    add("--overwrite", action="store_true", help=what)
     add_config_arguments(parser)
     args = parser.parse_args()
     if args.bundle and args.config_file:

@@ -24,25 +24,12 @@ examples:
 def main() -> None:
     """Write the reports, and print the path of each."""
     parser = tool_parser(__doc__, EPILOG)
-    parser.add_argument(
-        "run",
-        type=Path,
-        metavar="RUN",
-        help="folder of a run (each evaluation in its folder eval) or of one evaluation",
-    )
-    parser.add_argument(
-        "--dataset",
-        type=Path,
-        metavar="DIR",
-        help="folder of the converted data set (default: that of the evaluated name below "
-        "$DETECTRON2_DATASETS or datasets)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="of a single evaluation (default: report.html in its folder)",
-    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="folder of a run or of one evaluation")
+    what = "converted data set (default: of its name below $DETECTRON2_DATASETS or datasets)"
+    add("--dataset", type=Path, metavar="DIR", help=what)
+    what = "of a single evaluation (default: report.html in its folder)"
+    add("--output", type=Path, metavar="FILE", help=what)
     args = parser.parse_args()
 
     from lesion_d2.report.write import write_report

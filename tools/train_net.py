@@ -4,8 +4,6 @@
 Called as: tools/train_net.py --config-file configs/isic_mrcnn.yaml [KEY VALUE ...]
 """
 
-import argparse
-
 from lesion_d2.command_line import add_run_arguments, tool_parser
 from lesion_d2.errors import run_tool
 
@@ -20,19 +18,14 @@ examples:
 """
 
 
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+def main() -> None:
+    """Train, or evaluate."""
     parser = tool_parser(__doc__, EPILOG)
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
     add_run_arguments(parser)
-    return parser.parse_args()
-
-
-def main() -> None:
-    """Train, or evaluate."""
-    args = parse_arguments()
+    args = parser.parse_args()
 
     from lesion_d2.commands.train import train_or_evaluate
 

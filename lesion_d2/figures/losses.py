@@ -73,7 +73,8 @@ def losses_figure(metrics: dict[int, dict[str, float]], schedule: Schedule, run:
         ax.set(xlim=(0.4, schedule.epoch(done - 1) + 0.6), ylim=(0, 1.08 * ax.dataLim.y1))
         ax.grid(alpha=0.3)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.supxlabel("epoch", fontsize="medium")
+    for ax in axes[-1]:
+        ax.set_xlabel("epoch")
     figure.supylabel("loss", fontsize="medium")
 
     length = f"{schedule.epochs} epochs of {schedule.iters_per_epoch:,} iterations"

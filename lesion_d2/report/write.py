@@ -91,21 +91,17 @@ def render_page(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
     lesions = evaluated_lesions(evaluation, dataset_dir)
     losses = losses_chart(run_dir) if run_dir else None
     config = read_config(run_dir) if run_dir else None
-
     rows = len(table["jaccard"])
     own = np.flatnonzero(np.isin(table["image_id"], list(lesions)))
     sheets = choose_sheets(evaluation, lesions)
     room = PAGE_LIMIT - FIXED_LIMIT - ROW_LIMIT * rows - len(config or "")
     cards = make_cards(evaluation, lesions, sheets, room)
     estimated = not np.isnan(table["estimated_iou"]).any()
-    confidence = ("estimated IoU", "estimated_iou") if estimated else ("score", "score")
+    confidence, name = ("estimated_iou", "estimated IoU") if estimated else ("score", "score")
     columns = [name for name in COLUMNS if estimated or name != "estimated_iou"]
 
     # The first place a picture is shown in is the one that links lead to.
-    places: dict[int, str] = {}
-    for name, numbers in sheets.items():
-        for row in numbers:
-            places.setdefault(row, name)
+    places = {row: which for which, numbers in reversed(sheets.items()) for row in numbers}
 
     folder = Path(__file__).parent
     environment = jinja2.Environment(
@@ -130,9 +126,7 @@ def render_page(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
         # Flipped copies tell no more than their images.
         factors=factor_charts(table["jaccard"][own], [cards[row].facts for row in own]),
         estimated=estimated,
-        calibration=calibration_charts(
-            table[confidence[1]][own], table["jaccard"][own], confidence[0]
-        ),
+        calibration=calibration_charts(table[confidence][own], table["jaccard"][own], name),
         sheets=[(name, SHEETS[name], numbers) for name, numbers in sheets.items()],
         places=places,
         cards=cards,
@@ -145,14 +139,10 @@ def render_page(eval_dir: Path, dataset_dir: Path, run_dir: Path | None) -> str:
 
 def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return value, label and small print of the figures at the top."""
-    tiles = [
-        (
-            f"{summary[f'mean_{name}']:.3f}",
-            METRICS[name].words,
-            f"{summary[f'mean_{name}_low']:.3f} to {summary[f'mean_{name}_high']:.3f}",
-        )
-        for name in ("threshold_jaccard", "jaccard", "max_iou")
-    ]
+    tiles = []
+    for name in ("threshold_jaccard", "jaccard", "max_iou"):
+        mean, low, high = (f"{summary[f'mean_{name}{end}']:.3f}" for end in ("", "_low", "_high"))
+        tiles.append((mean, METRICS[name].words, f"{low} to {high}"))
     failures, images = int(summary[FAILED]), int(summary["num_images"])
     share = f"of {images:,} images ({failures / images:.1%})"
     return [*tiles, (f"{failures:,}", COUNTS[FAILED].words, share)]
@@ -173,12 +163,8 @@ def _cells(card: Card, columns: Sequence[str]) -> list[str]:
 def _check_numbers(evaluation: Evaluation) -> None:
     """Raise a LesionError unless ``metrics.json`` holds a finite number at each of NUMBERS."""
     for key in NUMBERS:
-        value = evaluation.summary.get(key)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
+        value: Any = evaluation.summary.get(key)
+        if type(value) not in (int, float) or not math.isfinite(value):
             path = evaluation.folder / "metrics.json"
             raise LesionError(f"{path}: no number at {key} ({value!r}); {REMEDY}")
 

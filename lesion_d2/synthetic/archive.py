@@ -1,5 +1,6 @@
 """Synthetic pictures as files, in the layout of the official ISIC 2018 Task 1 archives."""
 
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -53,12 +54,7 @@ def write_archive(
     pixels of :func:`lesion_d2.synthetic.render`. Files that are there already are left, so an
     interrupted call can be repeated and a finished set extended.
 
-    Args:
-        root: folder to create or go on with.
-        count: number of pictures, 1 to 10,000,000.
-        seed: of the data set; not negative.
-        sizes: (height, width) in pixels, taken in turn.
-        workers: processes; by default the CPUs available to this process.
+    ``sizes`` are (height, width) in pixels; ``workers`` are by default the CPUs available.
 
     Raises:
         LesionError: an argument is out of range, ``root`` holds something else or another seed's
@@ -76,10 +72,8 @@ def write_archive(
     try:
         _write_texts(root, seed, sizes)
         work = partial(_write_pair, root, seed, sizes)
-        for _ in map_in_processes(
-            work, range(count), workers or available_cpus(), "drawing", "picture"
-        ):
-            pass
+        workers = workers or available_cpus()
+        deque(map_in_processes(work, range(count), workers, "drawing", "picture"), maxlen=0)
     except OSError as error:
         raise LesionError(
             f"{error.filename2 or error.filename or root}: cannot be written ({error.strerror}); "

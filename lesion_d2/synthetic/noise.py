@@ -32,16 +32,9 @@ def enlarge(levels: Levels, height: int, width: int) -> Field:
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Field:
-    """Draw a smooth random field.
+    """Draw a smooth random field: float32 (height, width), mean about 0, deviation about 1.
 
-    Args:
-        rng: source of the random grid.
-        height: rows of the field.
-        width: columns of the field.
-        cell: distance in pixels between independent values; at least 1.
-
-    Returns:
-        float32 (height, width), mean about 0, standard deviation about 1.
+    ``cell`` is the distance in pixels between independent values; at least 1.
     """
     cell = max(cell, 1.0)
     shape = (math.ceil(height / cell) + 1, math.ceil(width / cell) + 1)
@@ -56,13 +49,9 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, cell: float)
 
 
 def paint(image: Image, mask: Image, colour: tuple[int, int, int], opacity: float) -> None:
-    """Blend a colour into ``image`` in place, in fixed point.
+    """Blend a colour into ``image``, uint8 (H, W, 3), in place, in fixed point.
 
-    Args:
-        image: uint8 (H, W, 3).
-        mask: uint8 (H, W); 0 leaves a pixel alone, 255 paints it with the full opacity.
-        colour: in the channel order of ``image``.
-        opacity: in [0, 1].
+    ``mask`` is uint8 (H, W): 0 leaves a pixel alone, 255 paints it with the full opacity.
     """
     x, y, width, height = cv2.boundingRect(mask)
     region = image[y : y + height, x : x + width]
