@@ -64,9 +64,11 @@ def make_dataset(parent: Path) -> Path:
             )
             polygon = [[10.0, 8.0, 22.0, 8.0, 22.0, 20.0, 10.0, 20.0]]
             segmentation = polygon if number == 32 else rle(square(10))
-            annotations.append({"id": number, "image_id": number, "segmentation": segmentation})
+            annotations.append(
+                {"id": number, "image_id": number, "category_id": 1, "segmentation": segmentation}
+            )
         (folder / f"{split}.json").write_text(
-            json.dumps({"images": images, "annotations": annotations})
+            json.dumps({"categories": [{"id": 1}], "images": images, "annotations": annotations})
         )
     return folder
 

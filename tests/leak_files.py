@@ -8,6 +8,8 @@ from drawn_lesions import lesion, recoloured
 
 from lesion_d2.data.converted import SPLITS
 
+EMPTY = {"categories": [{"id": 1}], "images": [], "annotations": []}
+
 
 def number(seed: int) -> str:
     return f"ISIC_{seed:07d}"
@@ -37,15 +39,15 @@ OWN = {seed: picture(seed) for seed in range(8)}
 
 def make_dataset(folder: Path, **splits: dict[int, bytes]) -> Path:
     """Write a converted data set: for each split the files by image id."""
-    (folder / "images").mkdir(parents=True)
     for split in SPLITS:
+        (folder / split).mkdir(parents=True)
         images = []
         for image_id, data in splits.get(split, {}).items():
-            file_name = f"images/{split}_{number(image_id)}.png"
+            file_name = f"{split}/{number(image_id)}.png"
             (folder / file_name).write_bytes(data)
             sides = {"height": 192, "width": 256, "original_height": 192, "original_width": 256}
             images.append(
                 {"id": image_id, "isic_id": number(image_id), "file_name": file_name, **sides}
             )
-        (folder / f"{split}.json").write_text(json.dumps({"images": images, "annotations": []}))
+        (folder / f"{split}.json").write_text(json.dumps(EMPTY | {"images": images}))
     return folder

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from lesion_d2.data.coco import read_records
-from lesion_d2.data.converted import FLIP_ID_STEP
+from lesion_d2.data.coco import FLIP_ID_STEP, read_records
 from lesion_d2.data.datasets import register_converted, register_dataset
 from lesion_d2.data.loader import check_members
 from lesion_d2.errors import LesionError

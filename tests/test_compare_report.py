@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 
 import cv2
@@ -146,7 +147,7 @@ def test_images_of_another_data_set_are_refused(drawn):
     dataset, folders = drawn
     evaluations = tuple(compare_runs(folders).evaluations)
     path = dataset / "test.json"
-    path.write_text(path.read_text().replace('"id": 30', '"id": 77'))
+    path.write_text(re.sub('"(image_)?id": 30', r'"\1id": 77', path.read_text()))
     with pytest.raises(LesionError, match=r"image 30 of tiny_test is not in .*test.json"):
         changed_images_figure([(30, 0.5, 0.4)], evaluations, dataset, ("1", "2"), "")
 

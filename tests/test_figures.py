@@ -1,5 +1,6 @@
 """Style, figures of a data set, and tools/plot.py."""
 
+import json
 import runpy
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from figure_files import (
     square,
     texts,
 )
+from leak_files import EMPTY
 from tiny import ROOT
 
 from lesion_d2.commands import plot
@@ -175,11 +177,11 @@ def cut_split(folder: Path) -> None:
 
 def drop_key(folder: Path) -> None:
     path = folder / "train.json"
-    path.write_text(path.read_text().replace('"isic_id"', '"name"'))
+    path.write_text(path.read_text().replace('"file_name"', '"name"'))
 
 
 def empty_split(folder: Path) -> None:
-    (folder / "train.json").write_text('{"images": [], "annotations": []}')
+    (folder / "train.json").write_text(json.dumps(EMPTY))
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def empty_split(folder: Path) -> None:
         (enlarge_image, "ISIC_0000010.png: is 80x60, the data set says 40x30"),
         (drop_split, "train.json: cannot be read.*tools/convert_isic.py"),
         (cut_split, "train.json: not JSON.*tools/convert_isic.py"),
-        (drop_key, "train.json: lacks the key 'isic_id'"),
+        (drop_key, "train.json: file_name None is not a name"),
         (empty_split, "train.json: holds no image"),
     ],
 )

@@ -1,5 +1,6 @@
 """tools/find_leaks.py."""
 
+import json
 import re
 import runpy
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from figure_files import assert_png
-from leak_files import OWN, make_dataset, number
+from leak_files import EMPTY, OWN, make_dataset, number
 from tiny import ROOT
 
 TOOL = ROOT / "tools" / "find_leaks.py"
@@ -39,16 +40,16 @@ def test_tool_is_content_with_a_clean_data_set(clean_dataset, tmp_path, monkeypa
 
 
 def break_image(folder: Path) -> None:
-    (folder / "images" / f"test_{number(3)}.png").write_bytes(b"not a picture")
+    (folder / "test" / f"{number(3)}.png").write_bytes(b"not a picture")
 
 
 def drop_images(folder: Path) -> None:
-    for path in (folder / "images").glob("t*.png"):
+    for path in (*folder.glob("train/*.png"), *folder.glob("test/*.png")):
         path.unlink()
 
 
 def replace_image(folder: Path) -> None:
-    path = folder / "images" / f"test_{number(3)}.png"
+    path = folder / "test" / f"{number(3)}.png"
     path.unlink()
     path.mkdir()
 
@@ -66,24 +67,24 @@ def list_split(folder: Path) -> None:
 
 
 def drop_key(folder: Path) -> None:
-    (folder / "val.json").write_text('{"images": [{"id": 1}], "annotations": []}')
+    (folder / "val.json").write_text(json.dumps(EMPTY | {"images": [{"id": 1}]}))
 
 
 def empty(folder: Path) -> None:
     for path in folder.glob("*.json"):
-        path.write_text('{"images": [], "annotations": []}')
+        path.write_text(json.dumps(EMPTY))
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (break_image, f"test_{number(3)}.png: cannot be used.*; convert the data set again$"),
-        (drop_images, f"train_{number(0)}.png: cannot be used.*; 2 other images are broken too$"),
-        (replace_image, f"test_{number(3)}.png: cannot be used"),
+        (break_image, f"test/{number(3)}.png: cannot be used.*; convert the data set again$"),
+        (drop_images, f"train/{number(0)}.png: cannot be used.*; 2 other images are broken too$"),
+        (replace_image, f"test/{number(3)}.png: cannot be used"),
         (drop_split, "val.json: cannot be read.*tools/convert_isic.py"),
         (cut_split, "val.json: not JSON.*tools/convert_isic.py"),
-        (list_split, "val.json: not a converted data set's.*tools/convert_isic.py"),
-        (drop_key, "val.json: lacks the key"),
+        (list_split, "val.json: is not a COCO file"),
+        (drop_key, "val.json: file_name None is not a name"),
         (empty, "broken: holds no image"),
     ],
 )

@@ -256,17 +256,23 @@ def noisy_copies(folders, count):
     coco = json.loads(path.read_text())
     image, mark = coco["images"][0], coco["annotations"][0]
     noise = np.random.default_rng(0).integers(0, 256, (192, 256, 3), dtype=np.uint8)
-    cv2.imwrite(str(dataset / image["file_name"]), noise)
     mask = np.zeros((192, 256), np.uint8)
     mask[40:100, 60:140] = 1
-    write_mask(evaluation, image["isic_id"], mask)
+    for number in range(count):
+        cv2.imwrite(str(dataset / "images" / f"{number}.png"), noise)
+        write_mask(evaluation, str(number), mask)
     image |= {"height": 192, "width": 256}
     mark["segmentation"] = [[60.0, 40.0, 140.0, 40.0, 140.0, 100.0, 60.0, 100.0]]
-    coco["images"] = [image | {"id": number} for number in range(count)]
+    coco["images"] = [
+        image | {"id": number, "file_name": f"images/{number}.png"} for number in range(count)
+    ]
     coco["annotations"] = [mark | {"image_id": number} for number in range(count)]
     path.write_text(json.dumps(coco))
     row = read_rows(evaluation)[0]
-    rows = [row | {"image_id": number, "jaccard": number / count} for number in range(count)]
+    rows = [
+        row | {"image_id": number, "isic_id": number, "jaccard": number / count}
+        for number in range(count)
+    ]
     write_table(evaluation, rows)
 
 

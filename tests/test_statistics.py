@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion_d2.data.converted import FLIP_ID_STEP
+from lesion_d2.data.coco import FLIP_ID_STEP
 from lesion_d2.evaluation.statistics import mean_interval, means_with_intervals, paired_interval
 
 IOUS = st.lists(st.floats(0, 1), min_size=1, max_size=40).map(np.array)

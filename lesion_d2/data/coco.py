@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
 
-from lesion_d2.data.converted import FLIP_ID_STEP
 from lesion_d2.errors import LesionError
 from lesion_d2.images.reading import MAX_PIXELS
 from lesion_d2.images.run_lengths import check_rle
 
+# ISIC numbers have seven digits: flipped copies get image ids above, and have no file of their own.
+FLIP_ID_STEP = 10_000_000
 # Annotation tools draw up to the border, and a little beyond.
 _MARGIN = 1.0
 
@@ -26,8 +26,8 @@ def read_records(content: Any, root: Path) -> list[dict[str, Any]]:
     The one category, of any name, is the lesion. File names are relative to ``root``.
 
     Returns:
-        one dict an image with Detectron2's standard keys and ``isic_id``, the file's stem. Run
-        lengths are compressed, boxes those of the masks.
+        one dict an image with Detectron2's standard keys but ``bbox_mode``, and ``isic_id``, the
+        file's stem. Run lengths are compressed; boxes are those of the masks, x, y, width, height.
 
     Raises:
         LesionError: for the first record that cannot be right; it is named.
@@ -116,7 +116,6 @@ def _read_annotation(annotation: dict[str, Any], height: int, width: int) -> dic
     return {
         "segmentation": segmentation,
         "bbox": coco_mask.toBbox(rle).tolist(),
-        "bbox_mode": BoxMode.XYWH_ABS,
         "category_id": 0,
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from lesion_d2.data.coco import read_records
 from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
 from lesion_d2.images.reading import read_image
@@ -14,8 +15,6 @@ from lesion_d2.images.run_lengths import check_rle
 from lesion_d2.images.source import BadFileError
 
 SPLITS = ("train", "val", "test")
-# ISIC numbers have seven digits: flipped copies get image ids above, and have no file of their own.
-FLIP_ID_STEP = 10_000_000
 _AGAIN = "convert the data set again"
 
 
@@ -82,32 +81,32 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
 
 
 def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
-    """Return the images of one split (``train``, ``val`` or ``test``), in the file's order.
+    """Return the images of one split (``train``, ``val`` or ``test``), by rising image id.
 
     Raises:
-        LesionError: the split's COCO file is missing, not JSON, or of another shape.
+        LesionError: the split's COCO file is missing, or a record in it cannot be right.
     """
     path = dataset_dir / f"{split}.json"
-    remedy = "convert the data set with tools/convert_isic.py"
-    coco = read_json(path, remedy)
+    coco = read_json(path, "write it with tools/convert_isic.py")
     try:
-        segmentations = {
-            annotation["image_id"]: annotation["segmentation"] for annotation in coco["annotations"]
-        }
-        return [
-            LesionImage(
-                image_id=image["id"],
-                isic_id=image["isic_id"],
-                path=dataset_dir / image["file_name"],
-                height=image["height"],
-                width=image["width"],
-                original_height=image["original_height"],
-                original_width=image["original_width"],
-                segmentation=segmentations.get(image["id"]),
-            )
-            for image in coco["images"]
-        ]
-    except KeyError as error:
-        raise LesionError(f"{path}: lacks the key {error}; {remedy}") from error
-    except TypeError as error:  # JSON, but of another shape
-        raise LesionError(f"{path}: not a converted data set's ({error}); {remedy}") from error
+        records = read_records(coco, dataset_dir)
+    except LesionError as error:
+        raise LesionError(f"{path}: {error}; {_AGAIN}") from error
+    originals = {image["id"]: image for image in coco["images"]}  # other tools write no such sizes
+    return [
+        LesionImage(
+            image_id=record["image_id"],
+            isic_id=record["isic_id"],
+            path=Path(record["file_name"]),
+            height=record["height"],
+            width=record["width"],
+            **{
+                f"original_{side}": originals[record["image_id"]].get(
+                    f"original_{side}", record[side]
+                )
+                for side in ("height", "width")
+            },
+            segmentation=next((a["segmentation"] for a in record["annotations"]), None),
+        )
+        for record in records
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 
 from lesion_d2.data.coco import read_records
 from lesion_d2.data.converted import SPLITS
@@ -37,9 +38,13 @@ def load_split(name: str, root: Path, split: str) -> list[dict[str, Any]]:
     advice = "mend it, or convert again with --overwrite"
     content = read_json(json_file, advice)
     try:
-        return read_records(content, root)
+        records = read_records(content, root)
     except LesionError as error:
         raise LesionError(f"{json_file}: {error}; {advice}") from error
+    for record in records:
+        for annotation in record["annotations"]:
+            annotation["bbox_mode"] = BoxMode.XYWH_ABS
+    return records
 
 
 def register_dataset(name: str, root: str | os.PathLike[str]) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from detectron2.data import transforms as T
 
 from lesion_d2.config.defaults import FLIPS
-from lesion_d2.data.converted import FLIP_ID_STEP, decode_segmentation
+from lesion_d2.data.coco import FLIP_ID_STEP
+from lesion_d2.data.converted import decode_segmentation
 from lesion_d2.errors import LesionError
 from lesion_d2.images.run_lengths import encode_mask
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.stats import bootstrap
 
-from lesion_d2.data.converted import FLIP_ID_STEP
+from lesion_d2.data.coco import FLIP_ID_STEP
 
 
 def mean_interval(

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from lesion_d2.data.converted import FLIP_ID_STEP, LesionImage, read_split
+from lesion_d2.data.coco import FLIP_ID_STEP
+from lesion_d2.data.converted import LesionImage, read_split
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.evaluation import (
     COLUMNS,
