@@ -64,11 +64,7 @@ class _Traits(NamedTuple):
 
 
 def read_images(folders: Sequence[Path]) -> list[PlacedImage]:
-    """Return the images of all splits of converted data sets.
-
-    Args:
-        folders: one or two folders that ``tools/convert_isic.py`` wrote; a data set is called
-            after its folder.
+    """Return the images of all splits of converted data sets, called after their folders.
 
     Raises:
         LesionError: a split's COCO file is missing or broken, a data set holds no image, or two
@@ -95,12 +91,8 @@ def read_images(folders: Sequence[Path]) -> list[PlacedImage]:
 def find_twins(images: Sequence[PlacedImage], workers: int) -> list[Twins]:
     """Find all pairs, across splits and inside them.
 
-    Args:
-        images: those of all splits. Their order decides which image of a pair comes first.
-        workers: number of processes that read them; 1 stays in this one.
-
-    Returns:
-        the pairs, strongest kind and highest score first, then in the order of ``images``.
+    They come strongest kind and highest score first, then in the order of ``images``, which also
+    decides which image of a pair comes first. ``workers`` processes read the images.
 
     Raises:
         LesionError: an image cannot be read. All are read before it is raised.
@@ -151,14 +143,9 @@ def _traits(image: LesionImage) -> _Traits | str:
 
 
 def count_leaks(images: Sequence[PlacedImage], twins: Sequence[Twins]) -> dict[str, Any]:
-    """Count the images, the pairs by kind, and the images with a twin in training.
+    """Count the images, the pairs by kind, and the images with a twin in training: ``leaks.json``.
 
-    Args:
-        images: of all splits; the first one's data set is that of the training.
-        twins: all pairs among them.
-
-    Returns:
-        the content of ``leaks.json``.
+    The data set of the first image is that of the training; ``twins`` are all pairs.
     """
     sizes = Counter(placed.place for placed in images)
     kinds = Counter((pair.first.place, pair.second.place, pair.kind) for pair in twins)

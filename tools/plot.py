@@ -34,14 +34,6 @@ FIGURES = {
     "predictions": ("eval dataset", "predictions beside the ground truth"),
     "all": ("run dataset", "all of these, into RUN/figures and each evaluation's folder"),
 }
-OUTPUTS = {
-    "resolutions": "DATASET/figures/resolutions.png",
-    "samples": "DATASET/figures/samples_SPLIT.png",
-    "augmentations": "DATASET/figures/augmentations.png",
-    "losses": "RUN/figures/losses.png",
-    "boxplot": "EVAL/boxplot.png",
-    "predictions": "EVAL/predictions_WHICH.png",
-}
 COUNTS = {"samples": 6, "augmentations": 2, "predictions": 8}
 
 
@@ -55,8 +47,9 @@ def parse_arguments() -> dict[str, Any]:
             what = f"folder of the {FOLDERS[folder]}"
             dest = f"{folder}_dir"
             add(f"--{folder}", type=Path, required=True, metavar="DIR", dest=dest, help=what)
-        if output := OUTPUTS.get(name):
-            add("--output", type=Path, metavar="FILE", help=f"default: {output}")
+        if name != "all":
+            what = f"default: below the --{folders.split()[0]} folder; the path is printed"
+            add("--output", type=Path, metavar="FILE", help=what)
         if count := COUNTS.get(name):
             add("--count", type=positive, default=count, help=f"how many (default: {count})")
             add("--seed", type=int, default=0, help="of the random choice (default: 0)")

@@ -86,14 +86,8 @@ def changed_images_figure(
 ) -> Figure:
     """Draw lesions with the true outline and the two submitted ones, flipped copies left out.
 
-    A panel shows the part of the image around the outlines.
-
-    Args:
-        changes: image id, score of the first and of the second evaluation; at least one.
-        evaluations: with a folder ``submission`` each.
-        dataset_dir: the converted data set.
-        names: of the two evaluations.
-        title: of the figure.
+    A panel shows the part of the image around the outlines. ``changes`` are image id and both
+    scores, at least one; each evaluation has a folder ``submission``.
 
     Raises:
         LesionError: an image or a mask is missing, not readable or of another size.

@@ -48,15 +48,14 @@ def quantile_bins(
     by, values = np.asarray(by, float), np.asarray(values, float)
     if not len(by):
         return []
+    order = np.argsort(by, kind="stable")
     count = max(1, min(most, len(by) // FEWEST_IMAGES))
     edges = np.unique(np.quantile(by, np.arange(1, count) / count))
-    index = np.searchsorted(edges, by, side="left")
     bins = []
-    for number in np.unique(index):
-        chosen = np.flatnonzero(index == number)
-        chosen = chosen[np.argsort(by[chosen], kind="stable")]
-        label = "–".join(dict.fromkeys(f"{by[end]:{digits}}" for end in chosen[[0, -1]]))
-        bins.append(_bin(label, float(by[chosen].mean()), values[chosen]))
+    for chosen in np.split(order, np.searchsorted(by[order], edges, side="right")):
+        if len(chosen):
+            label = "–".join(dict.fromkeys(f"{by[end]:{digits}}" for end in chosen[[0, -1]]))
+            bins.append(_bin(label, float(by[chosen].mean()), values[chosen]))
     return bins
 
 

@@ -80,13 +80,7 @@ def make_cards(
     """Read every image once and return a card for each row of the table.
 
     The contact sheets have all their pictures. Others are made from the lowest Jaccard index on,
-    as long as there is room.
-
-    Args:
-        evaluation: with all columns.
-        lesions: of the data set, by id.
-        sheets: rows of the contact sheets.
-        room: bytes for all pictures.
+    as long as there is room, in bytes.
 
     Raises:
         LesionError: an image or a submitted mask cannot be read.
@@ -119,11 +113,7 @@ def make_picture(
 ) -> Picture:
     """Return an image of a longer side of at most ``side`` pixels with two outlines.
 
-    Args:
-        rgb: shape (H, W, 3).
-        truth: the annotated mask, of any size that has the image's proportions.
-        prediction: the submitted one, likewise.
-        side: at most that of ``rgb``.
+    The annotated and the submitted mask are of any size that has the image's proportions.
     """
     rgb = fit(rgb, side)
     height, width = rgb.shape[:2]

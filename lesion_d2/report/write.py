@@ -63,15 +63,10 @@ _RESOLUTIONS = {"data set": "the data set's images", "original": "the originals"
 def write_report(
     eval_dir: Path, dataset_dir: Path, run_dir: Path | None = None, output: Path | None = None
 ) -> Path:
-    """Write an evaluation's report and return its path.
+    """Write an evaluation's report, by default to ``eval_dir/report.html``, and return its path.
 
-    Equal input gives an equal file.
-
-    Args:
-        eval_dir: the folder that ``tools/eval.py`` wrote.
-        dataset_dir: the converted data set it is of.
-        run_dir: the training run, for its config and losses; None leaves them out.
-        output: by default ``eval_dir/report.html``.
+    Equal input gives an equal file. ``run_dir`` is the training run, for its config and losses;
+    None leaves them out.
 
     Raises:
         LesionError: a file is missing, damaged or does not fit the others.
