@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from lesion_d2.data.coco import FLIP_ID_STEP, read_records
+from lesion_d2.data.converted import read_split
 from lesion_d2.data.datasets import register_converted, register_dataset
 from lesion_d2.data.loader import check_members
 from lesion_d2.errors import LesionError
@@ -66,6 +67,17 @@ def test_a_lesion_in_any_of_cocos_forms(segmentation):
     if isinstance(mask, list):
         mask = coco_mask.merge(coco_mask.frPyObjects(mask, HEIGHT, WIDTH))
     np.testing.assert_array_equal(coco_mask.decode(mask), MASK)
+
+
+def test_figures_and_reports_read_the_same_records(tmp_path):
+    content = coco([image(2), image(1)], [annotation(1), annotation(2, segmentation=[POLYGON])])
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    lesions = read_split(tmp_path, "test")
+    assert [(lesion.image_id, lesion.isic_id) for lesion in lesions] == [(1, "a1"), (2, "a2")]
+    for lesion in lesions:
+        assert lesion.path == tmp_path / "images" / f"{lesion.isic_id}.png"
+        assert (lesion.original_height, lesion.original_width) == (HEIGHT, WIDTH)
+        np.testing.assert_array_equal(lesion.read_mask(), MASK)
 
 
 def test_records_come_by_rising_id():

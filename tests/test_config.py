@@ -262,6 +262,11 @@ def test_a_rule_answers_for_any_value(value):
         assert rule.fits(value) in (True, False)
 
 
+def test_an_option_after_the_overrides_says_where_it_belongs():
+    with pytest.raises(LesionError, match="^--resume: options stand before the first KEY VALUE"):
+        load_config(DEMO, ["SEED", "1", "--resume"])
+
+
 @pytest.fixture
 def arguments(tiny_root, tmp_path):
     """Function (*overrides, argument=...) -> the command line of a run on the tiny data set."""

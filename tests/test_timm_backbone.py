@@ -74,6 +74,8 @@ def test_features_have_the_strides_and_channels_they_say(name):
         ("resnet18x", "Unknown model"),
         ("vit_tiny_patch16_224", r"strides \[16, 16, 16\]"),
         ("hrnet_w18_small", "one after the other"),
+        ("swin_tiny_patch4_window7_224", "does not take an image of 64x96"),
+        ("maxvit_tiny_rw_224", "does not take an image of 64x96"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused(name, message):

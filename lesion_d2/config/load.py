@@ -52,6 +52,8 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
     Raises:
         LesionError: if a key is unknown or a value does not fit it.
     """
+    if options := [opt for opt in map(str, opts) if opt.startswith("--")]:
+        raise LesionError(f"{options[0]}: options stand before the first KEY VALUE; move it there")
     try:
         cfg.merge_from_list(list(opts))
     except Exception as error:  # as above

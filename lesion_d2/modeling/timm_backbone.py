@@ -31,7 +31,8 @@ class TimmBackbone(Backbone):
 
     Raises:
         LesionError: if timm is not installed or has no such network, or the network does not have
-            features of strides 4, 8, 16 and 32 one after the other.
+            features of strides 4, 8, 16 and 32 one after the other, or takes images of one size
+            only.
     """
 
     stage_names = tuple(STRIDES)
@@ -53,6 +54,7 @@ class TimmBackbone(Backbone):
         self._out_features = list(STRIDES)
         self._out_feature_strides = dict(STRIDES)
         self._out_feature_channels = {key: channels[stride] for key, stride in STRIDES.items()}
+        self._demand_any_size(name)
         for block in self._blocks()[:freeze_at]:
             block.requires_grad_(False)
 
@@ -70,6 +72,25 @@ class TimmBackbone(Backbone):
         """Return the features of images of shape (N, 3, H, W): (N, C, H / stride, W / stride)."""
         features = dict(zip(self._strides, self.network(x), strict=True))
         return {name: features[stride] for name, stride in STRIDES.items()}
+
+    @torch.no_grad()
+    def _demand_any_size(self, name: str) -> None:
+        self.eval()
+        try:
+            found = {key: tuple(x.shape[1:]) for key, x in self(torch.zeros(1, 3, 64, 96)).items()}
+        except Exception as error:  # each family of networks refuses in its own way
+            raise LesionError(
+                f"MODEL.TIMM.NAME: {name} does not take an image of 64x96 pixels ({error}); give a "
+                "network for images of any size"
+            ) from error
+        self.train()
+        channels = self._out_feature_channels
+        expected = {key: (channels[key], 64 // step, 96 // step) for key, step in STRIDES.items()}
+        if found != expected:
+            raise LesionError(
+                f"MODEL.TIMM.NAME: {name} gives features of shapes {found}, an FPN needs "
+                f"{expected}; give another network"
+            )
 
     def _blocks(self) -> list[nn.Module]:
         names = [name.replace(".", "_") for name in self.network.feature_info.module_name()]
