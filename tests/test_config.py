@@ -263,7 +263,7 @@ def test_a_rule_answers_for_any_value(value):
 
 
 def test_an_option_after_the_overrides_says_where_it_belongs():
-    with pytest.raises(LesionError, match="^--resume: options stand before the first KEY VALUE"):
+    with pytest.raises(LesionError, match=r"^--resume: options stand before the first KEY VALUE"):
         load_config(DEMO, ["SEED", "1", "--resume"])
 
 
