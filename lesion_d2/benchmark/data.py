@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog
-
 from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.convert.pairs import Pair, find_pairs
-from lesion_d2.data.datasets import register_dataset
 from lesion_d2.errors import LesionError
 from lesion_d2.synthetic import write_archive
 from lesion_d2.synthetic.archive import IMAGES, MASKS
@@ -33,11 +30,6 @@ class Options:
     config_file: str = ""
     opts: Sequence[str] = ()
     weights: Path | None = None  # a checkpoint of the config; None leaves weights random
-
-    @property
-    def weights_words(self) -> str:
-        """Whose weights the networks have, for a title."""
-        return f"{'given' if self.weights else 'random'} weights"
 
 
 def open_archive(options: Options, *, repeat: bool = False) -> Archive:
@@ -106,28 +98,13 @@ def converted(options: Options, split: str) -> Path:
     Raises:
         LesionError: if ``options.dataset`` is not a converted data set.
     """
-    if options.dataset:
-        if not (options.dataset / f"{split}.json").is_file():
-            raise LesionError(
-                f"--dataset: {options.dataset}: holds no {split}.json; give a folder that "
-                "tools/convert_isic.py wrote"
-            )
-        return options.dataset
-    root = options.folder / "converted"
-    convert_archive(open_archive(options), root, split, resize="none")
-    return root
-
-
-def test_records(options: Options) -> list[dict[str, Any]]:
-    """Return the dataset dicts of the first test images.
-
-    Raises:
-        LesionError: if there are fewer than asked for.
-    """
-    register_dataset("benchmark", converted(options, "test"))
-    records = DatasetCatalog.get("benchmark_test")
-    if len(records) < options.images:
+    if not options.dataset:
+        root = options.folder / "converted"
+        convert_archive(open_archive(options), root, split, resize="none")
+        return root
+    if not (options.dataset / f"{split}.json").is_file():
         raise LesionError(
-            f"--images: {options.images} asked for, but the test split has {len(records)} only"
+            f"--dataset: {options.dataset}: holds no {split}.json; give a folder that "
+            "tools/convert_isic.py wrote"
         )
-    return records[: options.images]
+    return options.dataset

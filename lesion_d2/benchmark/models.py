@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from torch import nn
 
-from lesion_d2.benchmark.data import Options, test_records
+from lesion_d2.benchmark.data import Options, converted
 from lesion_d2.config.load import load_config
+from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling.weights import load_trained
@@ -76,13 +78,17 @@ def prepare_test(options: Options) -> tuple[CfgNode, list[dict[str, Any]]]:
         LesionError: if the config cannot be used, or a file or image is missing.
     """
     cfg = benchmark_config(options)
-    records = test_records(options)
+    register_dataset("benchmark", converted(options, "test"))
+    records = DatasetCatalog.get("benchmark_test")[: options.images]
+    if len(records) < options.images:
+        raise LesionError(
+            f"--images: {options.images} asked for, but the test split has {len(records)} only"
+        )
     weights = options.weights or options.folder / "weights.pth"
     if not options.weights:
         torch.manual_seed(0)
         model = build_model(cfg)
-        mapper = LesionMapper(cfg, False)
-        fill_for_benchmark(model, None, [mapper(record) for record in records[:2]])
+        fill_for_benchmark(model, None, [*map(LesionMapper(cfg, False), records[:2])])
         torch.save({"model": model.state_dict()}, weights)
     cfg.MODEL.WEIGHTS = str(weights)
     return cfg, records

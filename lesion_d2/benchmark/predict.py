@@ -50,7 +50,8 @@ def run(options: Options) -> tuple[str, list[Section]]:
 
     seconds = alternate(contenders, options.repeats, "predicting files", prepare=remove)
     columns = {"mean IoU": {name: mean_iou(folders[name], records) for name in work}}
-    title = f"from file to mask on disk, {len(files)} images, {options.weights_words}"
+    weights = "given" if options.weights else "random"
+    title = f"from file to mask on disk, {len(files)} images, {weights} weights"
     section = Section(title, "image", len(files), seconds, RIVALS, columns=columns)
     return cfg.MODEL.DEVICE, [section]
 

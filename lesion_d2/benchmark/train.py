@@ -96,7 +96,7 @@ def run(options: Options) -> tuple[str, list[Section]]:
         }
         title = (
             f"stage {number}: FREEZE_AT {stage.freeze_at}, {cfg.SOLVER.IMS_PER_BATCH} images a "
-            f"step, {options.weights_words}"
+            f"step, {'given' if options.weights else 'random'} weights"
         )
         columns = {"lesion regions an image": regions}
         sections.append(Section(title, "step", 1, seconds, (STOCK,), columns))
