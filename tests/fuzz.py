@@ -146,7 +146,7 @@ def read_coco(data: bytes) -> bool:
 def bundle_files() -> Sequence[bytes]:
     """Return a bundle of the demo's network with random weights."""
     from lesion_d2.config.load import load_config
-    from lesion_d2.modeling.build import build_network
+    from lesion_d2.modeling import build_network
     from lesion_d2.prediction.bundle import write_bundle
 
     cfg = load_config(str(ROOT / "configs" / "demo.yaml"), ["MODEL.DEVICE", "cpu"])

@@ -8,7 +8,7 @@ from tiny import ROOT, train_run
 
 from lesion_d2.config.load import load_config
 from lesion_d2.data.loader import build_test_loader
-from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import computing_in
 from lesion_d2.prediction.segmenter import Segmenter, prepare_for_inference
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.postprocessing import Postprocessing
+from lesion_d2.prediction.lesion import Postprocessing
 
 MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))
 EIGHT = np.ones((3, 3))

@@ -9,8 +9,7 @@ from tiny import run_python
 from torch import nn
 
 from lesion_d2.engine.trainer import LesionTrainer
-from lesion_d2.modeling import precision
-from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling import build_network, precision
 from lesion_d2.prediction.segmenter import Segmenter
 
 AMP, PRECISION = "SOLVER.AMP.ENABLED", "TEST.PRECISION"
@@ -74,7 +73,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from lesion_d2.config.load import load_config
 from lesion_d2.engine.trainer import BFloat16Trainer
-from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling import build_network
 from lesion_d2.prediction.segmenter import prepare_for_inference
 from lesion_d2.prediction.segmenter import Segmenter
 

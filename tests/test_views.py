@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.views import SYMMETRIES, View, build_views
+from lesion_d2.prediction.candidates import SYMMETRIES, View, build_views
 
 SIDES = st.integers(1, 9)
 

@@ -100,14 +100,9 @@ class Validation(HookBase):
     step. A checkpoint of the same iteration therefore knows nothing of its evaluation: a run that
     continues from it evaluates first.
 
-    Args:
-        period: iterations between evaluations.
-        evaluate: returns metrics by name, nested or not; None off the main process.
-        checkpointer: writes the best model, when the mean max IoU reaches a new maximum.
-
-    Attributes:
-        iteration: of the last evaluation, -1 before the first.
-        summary: what that one found, in a phrase.
+    ``evaluate`` returns metrics by name, nested or not; None off the main process. The best model
+    is that of the highest mean max IoU. ``iteration`` is of the last evaluation, -1 before the
+    first, and ``summary`` says what it found.
     """
 
     def __init__(
@@ -165,14 +160,10 @@ class Validation(HookBase):
 
 @torch.no_grad()
 def validation_losses(model: nn.Module, loader: DataLoader) -> dict[str, float]:
-    """Return the mean training losses over validation data, as ``val_*``.
+    """Return the mean training losses over validation data, as ``val_*``, and ``val_total_loss``.
 
-    Args:
-        model: in training mode, not wrapped; it stays as it is.
-        loader: gives batches with instances, to each process its share.
-
-    Returns:
-        each loss and ``val_total_loss``; empty off the main process.
+    The model, in training mode and not wrapped, stays as it is. Each process has its share of the
+    batches, which have instances; off the main process nothing is returned.
     """
     # The losses exist in training mode only; running statistics must not see this data.
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]

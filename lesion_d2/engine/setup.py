@@ -21,7 +21,7 @@ from lesion_d2.engine.checkpoint import check_resumable
 from lesion_d2.engine.launch import count_processes
 from lesion_d2.errors import LesionError, quiet_libraries
 from lesion_d2.files import atomic_write
-from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling import build_network
 from lesion_d2.modeling.weights import check_trained_file, fetch_weights
 from lesion_d2.prediction.confidence import read_confidence
 from lesion_d2.prediction.segmenter import Segmenter

@@ -31,7 +31,7 @@ from lesion_d2.engine.hooks import (
 from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
-from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import settle_bfloat16
 from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.segmenter import Segmenter

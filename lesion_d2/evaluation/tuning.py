@@ -15,11 +15,10 @@ from lesion_d2.evaluation.metrics import METRICS, hold_against
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.modeling.precision import computing_in
-from lesion_d2.prediction.candidates import INSTANCE_CHOICES, detect, merge
+from lesion_d2.prediction.candidates import INSTANCE_CHOICES, SYMMETRIES, build_views, detect, merge
 from lesion_d2.prediction.confidence import feature_row
-from lesion_d2.prediction.postprocessing import Postprocessing
+from lesion_d2.prediction.lesion import Postprocessing
 from lesion_d2.prediction.segmenter import submit
-from lesion_d2.prediction.views import SYMMETRIES, build_views
 
 # name -> (symmetries, scales); the first is the plain prediction.
 VIEW_SETS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
@@ -107,13 +106,9 @@ def measure(
     settings: Sequence[Setting],
     precision: str = "float32",
 ) -> dict[Setting, Measurement]:
-    """Try settings on every image; the model runs once on each view of an image.
+    """Try settings on every image of the test loader; the model runs once on each view of it.
 
-    Args:
-        model: trained, in evaluation mode.
-        batches: of the test loader.
-        settings: to try.
-        precision: what the network computes with, see ``TEST.PRECISION``.
+    The model is trained and in evaluation mode; it computes in ``precision``.
     """
     jaccard: dict[Setting, list[float]] = {setting: [] for setting in settings}
     features: dict[Setting, list[list[float]]] = {setting: [] for setting in settings}
@@ -141,10 +136,7 @@ def select(
 
     Something replaces the plain way only if its gain is above 0 with the whole 95 % interval and
     the mean thresholded Jaccard index, which ranks the challenge, does not fall: a mean can rise
-    while more images fail.
-
-    Args:
-        measure: tries settings on the same images, each image once.
+    while more images fail. ``measure`` tries settings on the same images, each image once.
 
     Returns:
         the setting to use, what it gave, and what was compared on the way.

@@ -23,10 +23,8 @@ def computing_in(precision: str, model: Any) -> torch.autocast:
 def settle_bfloat16(instead: str) -> None:
     """See to it that this CPU computes in bfloat16, and warn, once, where it does so in software.
 
-    The config is not changed: its figures must not depend on the machine.
-
-    Args:
-        instead: config key and value that avoid bfloat16.
+    The config is not changed: its figures must not depend on the machine. The warning names the
+    config key and value to give ``instead``.
     """
     if not _onednn_takes_bfloat16():
         torch.backends.mkldnn.set_flags(False)  # torch's own loops take it anywhere

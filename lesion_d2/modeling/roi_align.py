@@ -19,14 +19,9 @@ class SeparableROIAlign(ROIAlign):
     """Gives what Detectron2's gives, for square bins."""
 
     def forward(self, input: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
-        """Pool regions.
+        """Pool features of shape (N, C, H, W) to shape (R, C, P, P), of their type.
 
-        Args:
-            input: features of shape (N, C, H, W).
-            rois: shape (R, 5), index into N, then x0, y0, x1, y1 in pixels of the image.
-
-        Returns:
-            shape (R, C, P, P), the type of the features.
+        Regions, shape (R, 5), are an index into N, then x0, y0, x1, y1 in pixels of the image.
         """
         (bins, _), (channels, height, width) = self.output_size, input.shape[1:]
         corners = rois[:, 1:].float() * self.spatial_scale - 0.5 * self.aligned

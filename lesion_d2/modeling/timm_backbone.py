@@ -25,10 +25,6 @@ class TimmBackbone(Backbone):
     features of stride 2 (or before the first ones, of stride 4), ``res2`` with those of stride 4,
     and so on to ``res5``.
 
-    Args:
-        name: of the network in timm.
-        freeze_at: how many blocks never train.
-
     Raises:
         LesionError: if timm is not installed or has no such network, or the network does not have
             features of strides 4, 8, 16 and 32 one after the other, or takes images of one size
@@ -184,11 +180,8 @@ def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 def write_timm_weights(name: str, source: Path | None, output: Path) -> None:
     """Write the weights of a network's features, as a file for ``MODEL.WEIGHTS``.
 
-    Args:
-        name: of the network in timm.
-        source: file of its weights, under timm's names or, in the same order and shapes, under
-            others; None: timm downloads its own.
-        output: file to write, with the names that the weights have in the backbone.
+    The source has its weights under timm's names or, in the same order and shapes, under others;
+    without one timm downloads its own.
 
     Raises:
         LesionError: if there is no such network, or the weights cannot be had or are not its own.

@@ -17,14 +17,11 @@ from lesion_d2.errors import LesionError
 
 
 def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return 1 minus the soft Dice coefficient, a mean over masks.
+    """Return 1 minus the soft Dice coefficient, a mean over N masks, N at least 1.
 
-    Milletari et al., 3DV 2016, with sums where they have sums of squares. One more pixel above and
-    below the line keeps it defined where both are empty.
-
-    Args:
-        logits: float of shape (N, H, W), N at least 1.
-        targets: float of that shape, in [0, 1].
+    Both are float of shape (N, H, W), the targets in [0, 1]. Milletari et al., 3DV 2016, with sums
+    where they have sums of squares. One more pixel above and below the line keeps it defined where
+    both are empty.
     """
     found = logits.sigmoid().flatten(1)
     truth = targets.flatten(1)
@@ -96,21 +93,17 @@ class UNet(nn.Module):
         for (height, width), found in zip(images.image_sizes, self._logits(images), strict=True):
             soft = found[:height, :width].sigmoid()
             lesion = soft[soft >= 0.5]
+            scores = (lesion.mean() if len(lesion) else soft.max())[None]
+            boxes = Boxes(soft.new_tensor([[0, 0, width, height]]))
+            masks = soft[None, None]
             results.append(
-                Instances(
-                    (height, width),
-                    pred_boxes=Boxes(soft.new_tensor([[0, 0, width, height]])),
-                    scores=(lesion.mean() if len(lesion) else soft.max())[None],
-                    pred_masks=soft[None, None],
-                )
+                Instances((height, width), pred_boxes=boxes, scores=scores, pred_masks=masks)
             )
         return results
 
     def _images(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        images = [
-            (item["image"].to(self.device) - self.pixel_mean) / self.pixel_std
-            for item in batched_inputs
-        ]
+        images = [item["image"].to(self.device) for item in batched_inputs]
+        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
         return ImageList.from_tensors(images, 32)  # what the encoder divides its input's sides by
 
     def _logits(self, images: ImageList) -> torch.Tensor:

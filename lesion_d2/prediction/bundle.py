@@ -23,7 +23,7 @@ from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.config.load import PRETRAINED, PRETRAINED_FILE, merge_options, settle_device
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
-from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling import build_network
 from lesion_d2.modeling.weights import check_tensors, fill, open_weights
 from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dict, read_confidence
 
@@ -35,15 +35,10 @@ _ADVICE = "give a file that tools/export.py wrote"
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """What a file holds.
+    """What a file holds, and the SHA-256 of it.
 
-    Attributes:
-        cfg: the experiment's config, settings of prediction (``TEST``) included.
-        model: in evaluation mode, on the config's device.
-        confidence: estimates the IoU; None without.
-        provenance: where the model comes from, as plain values: ``weights_sha256`` of the file
-            that was exported, and what :mod:`lesion_d2.commands.export` adds.
-        sha256: of the file.
+    The model is in evaluation mode, on the config's device. The provenance is plain values, as
+    :mod:`lesion_d2.commands.export` gives them.
     """
 
     cfg: CfgNode

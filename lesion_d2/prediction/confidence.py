@@ -1,6 +1,5 @@
 """An estimate of the IoU that a submitted mask will reach, from what the prediction looks like."""
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.errors import LesionError
+from lesion_d2.files import read_json
 from lesion_d2.prediction.lesion import Lesion
 
 logger = logging.getLogger(__name__)
@@ -85,24 +85,16 @@ def _bounded(number: Any) -> float:
 
 def read_confidence(path: str | Path, sha256: str = "") -> ConfidenceModel:
     """Read a JSON file of :meth:`ConfidenceModel.to_dict`; see :func:`confidence_from_dict`."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, RecursionError, ValueError) as error:
-        raise LesionError(
-            f"{path}: cannot be read ({error}); fit a confidence model with tools/tune.py"
-        ) from error
+    content = read_json(Path(path), "fit a confidence model with tools/tune.py")
     return confidence_from_dict(content, str(path), sha256)
 
 
 def fit_confidence(
     features: npt.NDArray[np.float64], jaccard: npt.NDArray[np.float64], fitted_on: dict[str, Any]
 ) -> ConfidenceModel:
-    """Fit by ridge regression on standardised features.
+    """Fit by ridge regression on standardised features, shape (N, number of :data:`FEATURES`).
 
-    Args:
-        features: shape (N, number of :data:`FEATURES`).
-        jaccard: shape (N,), what was reached.
-        fitted_on: kept in the model.
+    ``jaccard``, shape (N,), was reached; ``fitted_on`` is kept in the model.
     """
     mean, scale = features.mean(0), features.std(0)
     scale[scale < 1e-9] = np.inf  # a feature that never varies gets no weight

@@ -27,10 +27,7 @@ from lesion_d2.prediction.segmenter import (
 class LesionPredictor:
     """Segments dermoscopy images held in memory; touches no file once it is built.
 
-    Args:
-        cfg: the config the model was trained with.
-        segmenter: holds the trained model.
-        provenance: where the model comes from; see :mod:`lesion_d2.commands.export`.
+    ``provenance`` says where the model comes from; see :mod:`lesion_d2.commands.export`.
 
     Example:
         >>> predictor = LesionPredictor.pretrained()
@@ -99,9 +96,7 @@ class LesionPredictor:
         channels: str,
         sizes: Iterable[tuple[int, int]] | None = None,
     ) -> list[Lesion]:
-        """Segment a batch.
-
-        An image gives the same lesion in any batch, up to rounding.
+        """Segment a batch; an image gives the same lesion in any batch, up to rounding.
 
         Args:
             images: each uint8 of shape (H, W, 3), of any size, upright; one array is a batch of
@@ -144,9 +139,9 @@ class LesionPredictor:
             )
         if channels != self.cfg.INPUT.FORMAT:
             image = image[:, :, ::-1]
-        aug_input = T.AugInput(np.ascontiguousarray(image))
-        self._resize(aug_input)
-        return torch.from_numpy(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
+        resized = T.AugInput(np.ascontiguousarray(image))
+        self._resize(resized)
+        return torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
 
 
 def _listed(items: Any, name: str) -> list[Any]:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lesion_d2.errors import LesionError
-from lesion_d2.modeling.build import build_network
+from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import PRECISIONS, computing_in, settle_bfloat16
 from lesion_d2.modeling.timm_backbone import TimmBackbone
 from lesion_d2.modeling.weights import load_trained
@@ -23,13 +23,12 @@ from lesion_d2.prediction.candidates import (
     INSTANCE_CHOICES,
     MASK_THRESHOLD,
     Candidates,
+    build_views,
     detect,
     merge,
 )
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
-from lesion_d2.prediction.lesion import Lesion, describe_lesion
-from lesion_d2.prediction.postprocessing import Postprocessing
-from lesion_d2.prediction.views import build_views
+from lesion_d2.prediction.lesion import Lesion, Postprocessing, describe_lesion
 
 # Norms that are one factor and one offset for each channel when a model is evaluated.
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -55,11 +54,8 @@ class Segmenter(nn.Module):
     how. Every instance that the model keeps (``MODEL.ROI_HEADS.SCORE_THRESH_TEST``) can be chosen:
     an image shows one lesion, so a weak finding is worth more than none.
 
-    Args:
-        cfg: the experiment's config.
-        model: Mask R-CNN; it is evaluated in the mode it is in, so call ``eval()`` on this.
-        confidence: estimates the IoU of each lesion.
-        weights_sha256: of the file that the model's weights are from.
+    The model is evaluated in the mode it is in, so call ``eval()`` on this. ``weights_sha256`` is
+    of the file that its weights are from.
 
     Raises:
         LesionError: if one of the keys does not fit.
@@ -91,8 +87,7 @@ class Segmenter(nn.Module):
     def candidates(self, images: Sequence[torch.Tensor]) -> list[Candidates]:
         """Return the merged candidates of each image, on the CPU, at the image's own size.
 
-        Args:
-            images: uint8 of shape (C, H, W), in the config's channel order and working size.
+        Images are uint8 of shape (C, H, W), in the config's channel order and working size.
         """
         with computing_in(self._precision, self.model):
             found = detect(self.model, images, self._views)
