@@ -57,13 +57,10 @@ class Comparison:
 def compare(
     evaluations: Sequence[Evaluation], metric: str, count: int, force: bool = False
 ) -> Comparison:
-    """Check that evaluations are comparable, and select what they share.
+    """Check that evaluations, two or more, are comparable, and select what they share.
 
-    Args:
-        evaluations: two or more; the first is the baseline.
-        metric: what the images that changed most are chosen by.
-        count: how many gains and how many losses to list.
-        force: go on with the shared images and metrics where they are not comparable.
+    The first is the baseline. ``count`` gains and losses of a metric are listed. With ``force`` it
+    goes on with the shared images and metrics where they are not comparable.
 
     Raises:
         LesionError: no image is shared, or the evaluations are of different splits, metrics or
@@ -165,9 +162,8 @@ def _problems(first: Evaluation, other: Evaluation) -> list[str]:
     for key in CONDITIONS:
         ours, theirs = first.summary.get(key), other.summary.get(key)
         if ours != theirs or ours is None:
-            problems.append(
-                f"{key} is {show(ours)} in {first.folder} and {show(theirs)} in {other.folder}"
-            )
+            ours, theirs = show(ours), show(theirs)
+            problems.append(f"{key} is {ours} in {first.folder} and {theirs} in {other.folder}")
     ids, other_ids = first.table["image_id"], other.table["image_id"]
     if len(np.setxor1d(ids, other_ids)):
         problems.append(

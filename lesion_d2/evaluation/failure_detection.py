@@ -8,11 +8,7 @@ REVIEWED_SHARE = 0.1
 
 
 def failure_detection(estimated: np.ndarray, jaccard: np.ndarray) -> dict[str, float | None]:
-    """Compare estimates with what was reached.
-
-    Args:
-        estimated: shape (N,), the IoU expected of each image.
-        jaccard: shape (N,), the IoU reached.
+    """Compare the estimated IoU with the one reached, both of shape (N,).
 
     Returns:
         ``failures`` (images below :data:`FAILURE_IOU`), ``auroc`` (how often a failure has a lower

@@ -22,11 +22,9 @@ class LesionEvaluator(DatasetEvaluator):
     """Scores each image by its instances' largest IoU and by the one submitted mask.
 
     Masks become run lengths at once, so memory does not grow with their size. Works in several
-    processes: each scores its share and the main one gathers the images.
-
-    Args:
-        score_threshold: for the largest IoU an instance counts from this score on; part of every
-            figure, because the maximum can only grow as it falls.
+    processes: each scores its share and the main one gathers the images. For the largest IoU an
+    instance counts from the score threshold on; it is part of every figure, because the maximum can
+    only grow as it falls.
     """
 
     def __init__(self, score_threshold: float) -> None:
@@ -38,13 +36,7 @@ class LesionEvaluator(DatasetEvaluator):
         self.images: list[ScoredImage] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Score a batch.
-
-        Args:
-            inputs: members with ``annotations``, as the mapper leaves them for inference.
-            outputs: of a :class:`~lesion_d2.prediction.segmenter.Segmenter`, at each member's
-                ``height`` x ``width``.
-        """
+        """Score a batch of the test loader and what a segmenter gave, at its height and width."""
         for member, output in zip(inputs, outputs, strict=True):
             truth = ground_truth_rle(member)
             instances = output["instances"].to("cpu")
@@ -56,12 +48,13 @@ class LesionEvaluator(DatasetEvaluator):
             ious = coco_mask.iou(rles, [truth], [0])[:, 0].tolist() if rles else []
             lesion: Lesion = output["lesion"]
             submitted = encode_mask(lesion.mask)
-            name = {"image_id": member["image_id"], "isic_id": member["isic_id"]}
+            outcome = hold_against(truth, submitted, ious)
+            name = {key: member[key] for key in ("image_id", "isic_id")}
             row = {
                 **name,
                 "num_instances": len(ious),
                 "top_score": max(scores, default=0.0),
-                **score_image(hold_against(truth, submitted, ious)),
+                **score_image(outcome),
                 **{column: getattr(lesion, column) for column in LESION_COLUMNS},
             }
             results = [
@@ -96,20 +89,16 @@ class LesionEvaluator(DatasetEvaluator):
         table = self.table
         if len(np.unique(table["image_id"])) != len(images):
             raise LesionError("evaluation: an image was scored twice; are its ids unique?")
-        first, median, third = np.percentile(table["max_iou"], [25, 50, 75]).tolist()
         scores = {name: table[name] for name in METRICS}
+        quartiles = np.percentile(table["max_iou"], [25, 50, 75]).tolist()
+        counts = {name: int(c.wrong(table[c.column]).sum()) for name, c in COUNTS.items()}
         return OrderedDict(
             lesion={
                 "score_threshold": self._threshold,
                 "num_images": len(images),
                 **means_with_intervals(scores, table["image_id"]),
-                "q1_max_iou": first,
-                "median_max_iou": median,
-                "q3_max_iou": third,
-                **{
-                    name: int(np.sum(count.wrong(table[count.column])))
-                    for name, count in COUNTS.items()
-                },
+                **dict(zip(("q1_max_iou", "median_max_iou", "q3_max_iou"), quartiles, strict=True)),
+                **counts,
             }
         )
 

@@ -39,14 +39,7 @@ class Outcome:
 def hold_against(
     truth: dict[str, Any], submitted: dict[str, Any], ious: Sequence[float] = ()
 ) -> Outcome:
-    """Count the pixels of a submitted mask.
-
-    Args:
-        truth: compressed COCO RLE of shape (H, W), see
-            :func:`lesion_d2.images.run_lengths.encode_mask`.
-        submitted: the same of the prediction.
-        ious: of the instances.
-    """
+    """Count the pixels of true and submitted mask, compressed COCO RLEs of one shape."""
     both = coco_mask.merge([truth, submitted], intersect=True)
     shared, true, positive = coco_mask.area([both, truth, submitted]).tolist()
     height, width = truth["size"]

@@ -12,45 +12,29 @@ from scipy.stats import bootstrap
 from lesion_d2.data.coco import FLIP_ID_STEP
 
 
-def mean_interval(
-    values: np.ndarray, image_ids: np.ndarray | None = None, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval (percentile method) of the mean of ``values``.
+def mean_interval(values: np.ndarray, image_ids: np.ndarray | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of values, shape (N,): bootstrap, percentile method.
 
-    Args:
-        values: shape (N,). A single value, or N equal ones, give an interval of no width.
-        image_ids: shape (N,); None if each value is of another image.
-        seed: of the 10,000 resamples.
+    A single value, or N equal ones, give an interval of no width. The image ids, shape (N,), may be
+    None if each value is of another image.
     """
-    ((low, high),) = _mean_intervals(values[None], image_ids, seed)
+    ((low, high),) = _mean_intervals(values[None], image_ids)
     return low, high
 
 
 def paired_interval(
-    values: np.ndarray, baseline: np.ndarray, image_ids: np.ndarray | None = None, seed: int = 0
+    values: np.ndarray, baseline: np.ndarray, image_ids: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean difference of two scores of the same images.
-
-    Args:
-        values: shape (N,).
-        baseline: shape (N,), of the same images in the same order.
-        image_ids: see :func:`mean_interval`.
-        seed: likewise.
-    """
-    return mean_interval(values - baseline, image_ids, seed)
+    """Return that of the mean difference of two scores, shape (N,), of the same images in order."""
+    return mean_interval(values - baseline, image_ids)
 
 
 def means_with_intervals(
     scores: Mapping[str, np.ndarray], image_ids: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Return the mean of each column of scores and its 95 % interval.
+    """Return the mean of each column of scores, shape (N,), N at least 1, and its 95 % interval.
 
-    Args:
-        scores: at least one column of shape (N,), N at least 1, by name.
-        image_ids: see :func:`mean_interval`.
-
-    Returns:
-        ``mean_<name>``, ``mean_<name>_low`` and ``mean_<name>_high`` of each, plain floats.
+    They are ``mean_<name>``, ``mean_<name>_low`` and ``mean_<name>_high``, plain floats.
     """
     summary = {}
     table = np.array(list(scores.values()), float)
@@ -61,9 +45,7 @@ def means_with_intervals(
     return summary
 
 
-def _mean_intervals(
-    values: np.ndarray, image_ids: np.ndarray | None, seed: int = 0
-) -> list[tuple[float, float]]:
+def _mean_intervals(values: np.ndarray, image_ids: np.ndarray | None) -> list[tuple[float, float]]:
     """Return the interval of each row of values, shape (M, N); one drawing serves all rows."""
     if image_ids is not None:
         _, image, copies = np.unique(
@@ -84,7 +66,7 @@ def _mean_intervals(
         n_resamples=10_000,
         batch=500,
         method="percentile",
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     equal = np.ptp(values, axis=1) == 0
     low, high = np.where(equal, means, interval)
