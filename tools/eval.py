@@ -32,13 +32,11 @@ def main() -> None:
     parser = tool_parser(__doc__, EPILOG)
     add_run_arguments(parser)
     args = parser.parse_args()
+    args.eval_only = True
 
-    from lesion_d2.commands.evaluate import evaluate_and_draw
-    from lesion_d2.engine.launch import launch_run
-    from lesion_d2.engine.setup import check_run
+    from lesion_d2.commands.train import train_or_evaluate
 
-    check_run(args, training=False)
-    launch_run(evaluate_and_draw, args)
+    train_or_evaluate(args)
 
 
 if __name__ == "__main__":

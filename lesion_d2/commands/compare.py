@@ -1,6 +1,5 @@
 """Comparing evaluations: text, CSV, JSON and figures."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from lesion_d2.evaluation.metrics import COUNTS, MEASURES, METRICS, Metric
 from lesion_d2.evaluation.statistics import paired_interval
 from lesion_d2.figures.comparison import changed_images_figure, changes_figure
 from lesion_d2.figures.style import save_figure
-from lesion_d2.files import atomic_write, write_json
+from lesion_d2.files import write_csv, write_json
 from lesion_d2.results.evaluation import find_evaluation, read_evaluation
 
 
@@ -33,21 +32,11 @@ def compare_runs(
     dataset_dir: Path | None = None,
     force: bool = False,
 ) -> Comparison:
-    """Print a comparison, and write it to ``output`` if given.
+    """Print a comparison, and write it to the folder ``output`` if given.
 
-    Args:
-        folders: two or more, of evaluations or of runs with one evaluation each; the first is the
-            baseline.
-        metric: what the images that changed are chosen by, one of
-            :data:`lesion_d2.evaluation.metrics.METRICS`.
-        count: how many gains and how many losses to list.
-        output: folder, created when missing.
-        dataset_dir: the converted data set; with it the images that changed are drawn.
-        force: see :func:`lesion_d2.evaluation.comparison.compare`.
-
-    Raises:
-        LesionError: a file cannot be read, the evaluations are not comparable, or not all of them
-            have the metric.
+    The folders are of evaluations or of runs with one evaluation each. With the converted data set
+    the images that changed are drawn, too. All else, and what is raised, is as in
+    :func:`lesion_d2.evaluation.comparison.compare`.
     """
     paths = [find_evaluation(folder) for folder in folders]
     for index, path in enumerate(paths):
@@ -71,15 +60,12 @@ def _text(comparison: Comparison, metric: Metric) -> str:
     parts = ["\n".join([*folders, _conditions(comparison)]), _means(comparison)]
     for run in range(2, len(folders) + 1):
         parts.append(_differences(run, comparison.rows))
-        lines = [
-            [
-                *(item[key] for key in ("change", "image_id", "isic_id")),
-                *(f"{item[key]:{metric.mean_format}}" for key in ("baseline", "value")),
-                f"{item['difference']:+{metric.mean_format}}",
-            ]
-            for item in comparison.changes
-            if item["run"] == run
-        ]
+        lines = []
+        for item in comparison.changes:
+            if item["run"] == run:
+                names = [item[key] for key in ("change", "image_id", "isic_id")]
+                scores = [f"{item[key]:{metric.mean_format}}" for key in ("baseline", "value")]
+                lines.append([*names, *scores, f"{item['difference']:+{metric.mean_format}}"])
         heads = [metric.words, "image id", "image", "1", str(run), "difference"]
         parts.append(_table(lines, heads) if lines else f"no image's {metric.words} changed")
     return "\n\n".join(parts)
@@ -108,13 +94,9 @@ def _means(comparison: Comparison) -> str:
         values = [show(item.get(key)) for item in settings]
         if len(set(values)) > 1:
             lines.append([key, *values])
-    lines += [
-        [
-            MEASURES[metric].words,
-            *(_mean(row) for row in comparison.rows if row["metric"] == metric),
-        ]
-        for metric in comparison.scores[0]
-    ]
+    for metric in comparison.scores[0]:
+        means = [_mean(row) for row in comparison.rows if row["metric"] == metric]
+        lines.append([MEASURES[metric].words, *means])
     others = map(str, range(2, len(settings) + 1))
     return _table(lines, ["mean (95 % interval)", "1, the baseline", *others])
 
@@ -148,35 +130,24 @@ def _table(lines: Sequence[Sequence[Any]], heads: Sequence[str]) -> str:
 
 def _write(comparison: Comparison, metric: str, output: Path) -> list[Path]:
     """Write the tables."""
-    content: dict[str, Any] = {
+    runs: list[dict[str, Any]] = []
+    for evaluation, scores in zip(comparison.evaluations, comparison.scores, strict=True):
+        head = {"run": len(runs) + 1, "folder": str(evaluation.folder)}
+        counts = {f"images_{name}": int(scores[name].sum()) for name in COUNTS if name in scores}
+        runs.append({**head, **counts, **settings_of(evaluation)})
+    content = {
         "images": len(comparison.image_ids),
         "not_comparable": comparison.problems,
-        "runs": [
-            {
-                "run": run,
-                "folder": str(evaluation.folder),
-                **{f"images_{name}": int(scores[name].sum()) for name in COUNTS if name in scores},
-                **settings_of(evaluation),
-            }
-            for run, (evaluation, scores) in enumerate(
-                zip(comparison.evaluations, comparison.scores, strict=True), 1
-            )
-        ],
+        "runs": runs,
         "rows": comparison.rows,
         "changed_by": metric,
         "changed": comparison.changes,
     }
-    tables = {
-        "compare.csv": (ROW_FIELDS, comparison.rows),
-        "changed.csv": (CHANGE_FIELDS, comparison.changes),
-    }
-    for name, (fields, lines) in tables.items():
-        with atomic_write(output / name) as stream:
-            writer = csv.DictWriter(stream, fields, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(lines)
-    write_json(output / "compare.json", content)
-    return [output / name for name in (*tables, "compare.json")]
+    paths = [output / name for name in ("compare.csv", "changed.csv", "compare.json")]
+    write_csv(paths[0], ROW_FIELDS, comparison.rows)
+    write_csv(paths[1], CHANGE_FIELDS, comparison.changes)
+    write_json(paths[2], content)
+    return paths
 
 
 def _draw(
@@ -191,11 +162,8 @@ def _draw(
     title = f"{metric.words} of {len(values):,} images{note}"
     figure = changes_figure(baseline, values, names, metric.words, interval, title)
     paths = [save_figure(figure, output / f"changes_{run}.png")]
-    panels = [
-        (item["image_id"], item["baseline"], item["value"])
-        for item in comparison.changes
-        if item["run"] == run
-    ]
+    keys = ("image_id", "baseline", "value")
+    panels = [tuple(item[key] for key in keys) for item in comparison.changes if item["run"] == run]
     if dataset_dir and panels:
         title = f"{pair[0].summary['dataset']}: images whose {metric.words} changed most{note}"
         figure = changed_images_figure(panels, pair, dataset_dir, names, title)

@@ -1,7 +1,6 @@
 """The whole conversion: from folders of the archives to a data set folder."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -59,14 +58,10 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a conversion did.
+    """What a conversion to ``output`` did.
 
-    Attributes:
-        output: the folder written.
-        splits: number of pairs by split.
-        groups: number of groups of near-duplicates.
-        rows: the audit, sorted.
-        foreground: which values of a mask were lesion.
+    ``splits`` has numbers of pairs, ``groups`` is the number of groups of near-duplicates, and
+    ``rows`` are the audit, sorted.
     """
 
     output: Path
@@ -91,22 +86,21 @@ class Summary:
             f"{self.count('accepted')} notes, {self.count('ignored')} ignored, "
             f"{self.groups} groups: {self.output}"
         )
-        return "\n".join([*self._questions(), counts])
-
-    def _questions(self) -> Iterator[str]:
         reasons = Counter(row.reason for row in self.rows)
-        between = reasons["mask_values_between"]
+        between, inverted = reasons["mask_values_between"], reasons["mask_maybe_inverted"]
+        lines = []
         if between and self.foreground == 255:
-            yield (
+            lines.append(
                 f"question: {between} masks have more than two values (mask_values_between in "
                 f"{AUDIT}); were they saved as JPEG, or resized? --foreground 128 takes all above "
                 "128 as lesion, as the official scoring does"
             )
-        if inverted := reasons["mask_maybe_inverted"]:
-            yield (
+        if inverted:
+            lines.append(
                 f"question: {inverted} masks are lesion on more than {BORDER_SHARE:.0%} of their "
                 f"border (mask_maybe_inverted in {AUDIT}); are lesion and skin swapped?"
             )
+        return "\n".join([*lines, counts])
 
 
 def convert(options: ConvertOptions) -> Summary:
@@ -150,13 +144,10 @@ def convert(options: ConvertOptions) -> Summary:
 
         groups = _find_groups(records, given, rows) if settings.signatures else []
         manifest = _split(options, records, groups, given, manifest)
+        keys = ("prescale", "resize", "foreground")
         for split, ids in manifest.splits.items():
-            info = {
-                "description": f"ISIC 2018 Task 1, {split} split",
-                "prescale": options.prescale,
-                "resize": options.resize,
-                "foreground": options.foreground,
-            }
+            info = {"description": f"ISIC 2018 Task 1, {split} split"}
+            info |= {key: getattr(options, key) for key in keys}
             write_coco(folder / f"{split}.json", [records[isic_id] for isic_id in ids], info)
         manifest.write(folder / "split.json")
         write_audit(folder / AUDIT, rows)
@@ -166,8 +157,8 @@ def convert(options: ConvertOptions) -> Summary:
 
 def _check(options: ConvertOptions) -> None:
     for name in ("test_fraction", "val_fraction"):
-        if not 0 <= getattr(options, name) <= 1:
-            raise LesionError(f"{name}: {getattr(options, name)} is not between 0 and 1")
+        if not 0 <= (fraction := getattr(options, name)) <= 1:
+            raise LesionError(f"{name}: {fraction} is not between 0 and 1")
     if not 0 < options.prescale <= 1:
         raise LesionError(f"prescale: {options.prescale} is not above 0 and at most 1")
     if isinstance(options.resize, int) and options.resize < 1:
@@ -243,14 +234,12 @@ def _no_pair(options: ConvertOptions, rows: list[AuditRow]) -> LesionError:
     counts = Counter(row.reason for row in rows)
     first = {row.reason: row.file or row.isic_id for row in sorted(rows, reverse=True)}
     reasons = ", ".join(f"{n} {reason} ({first[reason]})" for reason, n in counts.most_common())
-    audit = options.output / AUDIT
-    see = ""
+    reasons = reasons or "no file"
     if rows and not (options.output / "split.json").exists():
-        write_audit(audit, rows)
-        see = f"; see {audit}"
+        write_audit(options.output / AUDIT, rows)
+        reasons += f"; see {options.output / AUDIT}"
     return LesionError(
-        f"{searched}: no usable pair of image and mask: {reasons or 'no file'}{see}; check the "
-        "folders"
+        f"{searched}: no usable pair of image and mask: {reasons}; check the folders"
     )
 
 

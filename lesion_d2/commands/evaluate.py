@@ -36,27 +36,11 @@ def library_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def _provenance(cfg: CfgNode, dataset_name: str, weights_sha256: str) -> dict[str, Any]:
-    return {
-        "dataset": dataset_name,
-        "input_fingerprint": read_input_fingerprint(MetadataCatalog.get(dataset_name).image_root),
-        "resolution": "original" if cfg.TEST.TRUTH_DIR else "data set",
-        "weights": cfg.MODEL.WEIGHTS,
-        "weights_sha256": weights_sha256,
-        "seed": cfg.SEED,
-        **prediction_settings(cfg),
-        "mask_threshold": MASK_THRESHOLD,
-        "versions": library_versions(),
-    }
-
-
 def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     """Evaluate ``cfg.MODEL.WEIGHTS`` on each data set of ``cfg.DATASETS.TEST``.
 
-    Writes an evaluation to ``<cfg.OUTPUT_DIR>/<data set>/``, see :mod:`lesion_d2.results`.
-
-    Returns:
-        the content of ``metrics.json`` by data set; empty on all but the main process.
+    Writes an evaluation to ``<cfg.OUTPUT_DIR>/<data set>/``, and returns the content of each
+    ``metrics.json`` by data set; nothing on all but the main process.
 
     Raises:
         LesionError: if the weights do not fit the model, a data set is missing, or another process
@@ -67,37 +51,40 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / name
         with alone(folder) if comm.is_main_process() else nullcontext():
-            provenance = _provenance(cfg, name, segmenter.weights_sha256)
+            images = MetadataCatalog.get(name).image_root
+            provenance = {
+                "dataset": name,
+                "input_fingerprint": read_input_fingerprint(images),
+                "resolution": "original" if cfg.TEST.TRUTH_DIR else "data set",
+                "weights": cfg.MODEL.WEIGHTS,
+                "weights_sha256": segmenter.weights_sha256,
+                "seed": cfg.SEED,
+                **prediction_settings(cfg),
+                "mask_threshold": MASK_THRESHOLD,
+                "versions": library_versions(),
+            }
             evaluator = LesionEvaluator(cfg.TEST.SCORE_THRESH)
             loader = LesionTrainer.build_test_loader(cfg, name)
             summary = inference_on_dataset(segmenter, loader, evaluator)
-            if comm.is_main_process():
-                results[name] = {
-                    **provenance,
-                    "split_fingerprint": evaluator.split_fingerprint,
-                    **summary["lesion"],
-                }
-                if segmenter.confidence:
-                    table = evaluator.table
-                    found = failure_detection(table["estimated_iou"], table["jaccard"])
-                    results[name]["confidence"] = found
-                write_evaluation(folder, results[name], evaluator.images)
+            if not comm.is_main_process():
+                continue
+            split = {"split_fingerprint": evaluator.split_fingerprint}
+            results[name] = {**provenance, **split, **summary["lesion"]}
+            if segmenter.confidence:
+                table = evaluator.table
+                found = failure_detection(table["estimated_iou"], table["jaccard"])
+                results[name]["confidence"] = found
+            write_evaluation(folder, results[name], evaluator.images)
     return results
 
 
 def evaluation_text(metrics: dict[str, Any]) -> str:
     """Return a table of a data set's figures and what they are figures of."""
     n = metrics["num_images"]
-    rows = [
-        (
-            metric.words,
-            *(
-                f"{metrics[f'mean_{name}{end}']:{metric.mean_format}}"
-                for end in ("", "_low", "_high")
-            ),
-        )
-        for name, metric in METRICS.items()
-    ]
+    rows = []
+    for name, metric in METRICS.items():
+        values = [metrics[f"mean_{name}{end}"] for end in ("", "_low", "_high")]
+        rows.append((metric.words, *(f"{value:{metric.mean_format}}" for value in values)))
     size = "originals" if metrics["resolution"] == "original" else "data set's images"
     views = len(metrics["views"]) * len(metrics["view_scales"])
     lines = [

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ from lesion_d2.results.evaluation import REMEDY
 def export(cfg: CfgNode, path: Path) -> None:
     """Write the model of ``cfg.MODEL.WEIGHTS`` and where it comes from.
 
-    The provenance has ``weights`` and ``weights_sha256`` of the checkpoint; ``seed``; ``data``, of
-    each data set for training and validation the fingerprints of its images and its split;
-    ``metrics``, of each evaluation of these weights below ``cfg.OUTPUT_DIR/eval``, means with their
-    95 % intervals; ``commit`` of the project where it runs from its repository; ``versions``.
+    Of the provenance, ``data`` has the fingerprints of the images and the split of each data set
+    for training and validation, ``metrics`` the means with their 95 % intervals of each evaluation
+    of these weights below ``cfg.OUTPUT_DIR/eval``.
 
     Raises:
         LesionError: if the weights do not fit, or a file cannot be read.
@@ -58,11 +58,10 @@ def _metrics(run: Path, sha256: str) -> list[dict[str, Any]]:
 
 
 def _commit() -> str | None:
+    """Return that of the project where it runs from its repository."""
     root = Path(lesion_d2.__file__).parents[1]
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
-    if not (root / ".git").exists():
-        return None
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    with suppress(OSError, subprocess.CalledProcessError):
+        if (root / ".git").exists():
+            return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True).strip()
+    return None

@@ -1,13 +1,12 @@
 """The whole leak search: from converted data sets to the files that say what leaks."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.style import save_figure
-from lesion_d2.files import atomic_write, write_json
+from lesion_d2.files import write_csv, write_json
 from lesion_d2.leaks import count_leaks, find_twins, leaks_in_words, read_images, sheet_figures
 from lesion_d2.parallel import available_cpus
 
@@ -19,13 +18,7 @@ LEAK_COLUMNS = (
 
 @dataclass(frozen=True)
 class FoundLeaks:
-    """What a search found and wrote.
-
-    Attributes:
-        summary: the content of ``leaks.json``.
-        leaks: number of pairs across splits.
-        files: what was written.
-    """
+    """The content of ``leaks.json``, the number of pairs across splits, and what was written."""
 
     summary: dict[str, Any]
     leaks: int
@@ -45,12 +38,9 @@ def find_leaks(
 ) -> FoundLeaks:
     """Search converted data sets for leaks and write what is found.
 
-    Args:
-        dataset: the data set of the training.
-        against: a second data set, such as an external test set.
-        output: the folder to write to; by default ``output/leaks/`` and the names.
-        workers: number of processes that read images; by default the CPUs available.
-        sheets: the most contact sheets.
+    ``against`` is a second data set, such as an external test set. The ``output`` folder is by
+    default ``output/leaks/`` and the names. ``workers`` are processes that read images, by default
+    one for each CPU available; at most ``sheets`` contact sheets are written.
 
     Raises:
         LesionError: an input cannot be read or does not fit, or ``output`` cannot be made.
@@ -71,13 +61,11 @@ def find_leaks(
     summary = count_leaks(images, twins)
     files = [output / "leaks.json", output / "leaks.csv"]
     write_json(files[0], summary)
-    with atomic_write(files[1]) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(LEAK_COLUMNS)
-        for pair in leaks:
-            sides = ((*side.place, side.image.isic_id) for side in (pair.first, pair.second))
-            cells = [cell for side in sides for cell in side]
-            writer.writerow([pair.kind, *cells, pair.hash_distance, pair.score])
+    rows = []
+    for pair in leaks:
+        one, two = ((*side.place, side.image.isic_id) for side in (pair.first, pair.second))
+        rows.append([pair.kind, *one, *two, pair.hash_distance, pair.score])
+    write_csv(files[1], LEAK_COLUMNS, rows)
     for old in output.glob("leaks_[0-9][0-9]*.png"):
         old.unlink()
     for number, figure in enumerate(sheet_figures(leaks, sheets), 1):

@@ -68,10 +68,7 @@ def draw_augmentations(
     seed: int = 0,
     output: Path | None = None,
 ) -> list[Path]:
-    """Draw what the colour augmentations do to ``count`` random images of a split.
-
-    ``config_file`` is that of a run or of an experiment; by default the project's defaults.
-    """
+    """Draw the colour augmentations of a config, by default the defaults, on random images."""
     from lesion_d2.config.defaults import get_lesion_cfg
     from lesion_d2.config.load import load_config
     from lesion_d2.figures.augmentations import augment, augmentations_figure, describe_ranges
@@ -104,10 +101,7 @@ def draw_predictions(
     seed: int = 0,
     output: Path | None = None,
 ) -> list[Path]:
-    """Draw ``count`` predictions of an evaluation, flipped copies of images left out.
-
-    ``which`` and ``seed`` are those of :func:`lesion_d2.figures.predictions.choose`.
-    """
+    """Draw what :func:`lesion_d2.figures.predictions.choose` chooses, but no flipped copies."""
     evaluation = read_evaluation(eval_dir)
     lesions = evaluated_lesions(evaluation, dataset_dir)
     max_iou = {key: iou for key, iou in evaluation.max_iou.items() if key in lesions}
@@ -133,19 +127,13 @@ def draw_evaluation(eval_dir: Path, dataset_dir: Path) -> list[Path]:
 
 
 def draw_all(run_dir: Path, dataset_dir: Path) -> list[Path]:
-    """Draw everything that a run and its converted data set have.
-
-    Figures of the run and of the data set go to the run's ``figures``, those of each evaluation
-    on a split of the data set to that evaluation's folder.
-    """
-    figures = run_dir / "figures"
+    """Draw everything of a run and its converted data set, evaluations into their own folders."""
+    figures, config = run_dir / "figures", run_dir / "config.yaml"
     paths = [
         *draw_losses(run_dir),
         *draw_resolutions(dataset_dir, figures / "resolutions.png"),
         *draw_samples(dataset_dir, output=figures / "samples.png"),
-        *draw_augmentations(
-            dataset_dir, run_dir / "config.yaml", output=figures / "augmentations.png"
-        ),
+        *draw_augmentations(dataset_dir, config, output=figures / "augmentations.png"),
     ]
     for split in SPLITS:
         eval_dir = run_dir / "eval" / dataset_name(dataset_dir, split)

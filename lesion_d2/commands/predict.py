@@ -49,26 +49,13 @@ def predict_files(
     overlays: bool = True,
     workers: int | None = None,
 ) -> list[tuple[Path, str]]:
-    """Segment files and write the results; what an earlier, stopped call did is kept.
+    """Segment the folder's share of files; return those that could not be used, and why.
 
     Writes ``masks/<name>_segmentation.png`` at the image's size, ``overlays/<name>.jpg`` (longest
-    side at most 1,024 pixels), ``predictions.csv`` with a row for each, ``failed.csv`` with a row
-    for each that could not be used, and ``settings.json``. A file that has changed since is done
-    again.
-
-    Args:
-        predictor: makes the masks.
-        files: from :func:`lesion_d2.images.inputs.find_images`; of them the folder's share is
-            taken.
-        folder: what to write to. The tables of a process that works on one of several shares are
-            ``predictions_i_of_n.csv`` and ``failed_i_of_n.csv``. Such processes and machines need
-            not know of each other.
-        overlays: whether to draw the outline on the images.
-        workers: number of images that are worked on at a time, each from its file to its mask; they
-            share the CPUs. By default one for each CPU, at most 4.
-
-    Returns:
-        the files that could not be used, and why.
+    side at most 1,024 pixels), ``predictions.csv``, ``failed.csv`` and ``settings.json``; the
+    tables of one of several shares end in ``_i_of_n.csv``. What an earlier, stopped call did is
+    kept, but a file that has changed since is done again. ``workers`` is the number of images that
+    are worked on at a time, by default one for each CPU, at most 4; they share the CPUs.
 
     Raises:
         LesionError: if the folder holds predictions of another model or other settings, another
@@ -113,9 +100,8 @@ def draw_overlay(image: npt.NDArray[np.uint8], lesion: Lesion) -> bytes:
     The image may be smaller than the mask.
     """
     picture = fit(image, OVERLAY_SIDE).copy()
-    mask = cv2.resize(
-        lesion.mask.view(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST
-    )
+    original = lesion.mask.view(np.uint8)
+    mask = cv2.resize(original, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(picture.shape) / 400))
     cv2.drawContours(picture, contours, -1, (0, 0, 0), 3 * thickness, cv2.LINE_AA)
@@ -158,11 +144,20 @@ def _predict_file(
             return str(error.strerror)
         kind = "" if isinstance(error, BadFileError | LesionError) else f"{type(error).__name__}: "
         return f"{kind}{error}"
-    mask = escape_name(folder.mask(file.name).relative_to(folder.root))
+    height, width = lesion.mask.shape
+    estimated = lesion.estimated_iou
     return {
         "file": escape_name(file.path),
-        "mask": mask,
-        **_measures(lesion),
+        "mask": escape_name(folder.mask(file.name).relative_to(folder.root)),
+        "width": width,
+        "height": height,
+        "area_pixels": np.count_nonzero(lesion.mask),
+        "area_share": f"{lesion.area_share:.6f}",
+        **dict(zip(("x0", "y0", "x1", "y1"), lesion.box, strict=True)),
+        "score": f"{lesion.score:.4f}",
+        "estimated_iou": "" if estimated is None else f"{estimated:.4f}",
+        "candidates": lesion.candidates,
+        "longest_diameter_pixels": f"{lesion.longest_diameter:.1f}",
         **state,
         "seconds": f"{time.perf_counter() - start:.3f}",
     }
@@ -179,22 +174,6 @@ def _unchanged(path: str, row: Row) -> bool:
         return _state(Path(path)).items() <= row.items()
     except OSError:
         return False
-
-
-def _measures(lesion: Lesion) -> Row:
-    height, width = lesion.mask.shape
-    estimated = lesion.estimated_iou
-    return {
-        "width": width,
-        "height": height,
-        "area_pixels": np.count_nonzero(lesion.mask),
-        "area_share": f"{lesion.area_share:.6f}",
-        **dict(zip(("x0", "y0", "x1", "y1"), lesion.box, strict=True)),
-        "score": f"{lesion.score:.4f}",
-        "estimated_iou": "" if estimated is None else f"{estimated:.4f}",
-        "candidates": lesion.candidates,
-        "longest_diameter_pixels": f"{lesion.longest_diameter:.1f}",
-    }
 
 
 def _check_settings(folder: PredictionFolder, settings: dict[str, Any]) -> None:

@@ -15,14 +15,7 @@ from lesion_d2.files import alone
 
 
 def train_or_evaluate(args: argparse.Namespace) -> None:
-    """Check what can be checked, then train, or evaluate, in all processes.
-
-    Args:
-        args: see :func:`lesion_d2.command_line.add_run_arguments`, and ``resume``.
-
-    Raises:
-        LesionError: for what a user can mend.
-    """
+    """Check what can be checked, then train, or evaluate, in all processes."""
     check_run(args, training=not args.eval_only)
     launch_run(evaluate_and_draw if args.eval_only else train, args)
 

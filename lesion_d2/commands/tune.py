@@ -1,6 +1,5 @@
 """Tuning the prediction of a trained model on its validation data."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detection
 from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
-from lesion_d2.files import atomic_write, write_json
+from lesion_d2.files import atomic_write, write_csv, write_json
 from lesion_d2.prediction.confidence import fit_confidence
 from lesion_d2.prediction.segmenter import load_segmenter
 
@@ -22,13 +21,9 @@ FOLDS = 5
 def tune(cfg: CfgNode) -> Path:
     """Measure settings on ``cfg.DATASETS.VAL``, print them, and write what was chosen.
 
-    The data set's flipped copies are left out: they are no images of their own.
-
-    Writes to ``cfg.OUTPUT_DIR``: ``tuning.csv`` (the comparisons), ``confidence.json`` and
-    ``config.yaml``, the config with the chosen settings, the weights and the confidence model.
-
-    Returns:
-        the path of ``config.yaml``.
+    The data set's flipped copies are left out: they are no images of their own. Writes to
+    ``cfg.OUTPUT_DIR`` ``tuning.csv`` (the comparisons), ``confidence.json`` and ``config.yaml``,
+    the config with the chosen settings, the weights and the confidence model; returns its path.
 
     Raises:
         LesionError: if there is no validation data, or the weights do not fit.
@@ -48,10 +43,8 @@ def tune(cfg: CfgNode) -> Path:
 
     chosen, measured, trials = select(try_settings)
     folder = Path(cfg.OUTPUT_DIR)
-    with atomic_write(folder / "tuning.csv") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(Trial._fields)
-        writer.writerows((t.part, _label(t.setting), _label(t.baseline), *t[3:]) for t in trials)
+    rows = [(t.part, _label(t.setting), _label(t.baseline), *t[3:]) for t in trials]
+    write_csv(folder / "tuning.csv", Trial._fields, rows)
 
     count = len(measured.jaccard)
     fitted_on = {"dataset": name, "num_images": count, "weights_sha256": weights_sha256}
