@@ -71,15 +71,8 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
     if args.num_machines > 1:
         logger.warning("waiting for %d machines at %s", args.num_machines, args.dist_url)
     try:
-        launch(
-            process,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-            timeout=TIMEOUT,
-        )
+        machines = args.num_machines, args.machine_rank, args.dist_url
+        launch(process, args.num_gpus, *machines, args=(args,), timeout=TIMEOUT)
     except ProcessRaisedException as error:
         # All that crosses the process border is the text of the traceback.
         text = str(error)

@@ -38,16 +38,13 @@ def trainable_table(model: nn.Module) -> str:
         for parameter in part.parameters():
             row[0] += parameter.numel()
             row[1] += parameter.numel() * parameter.requires_grad
-    return tabulate(
-        [
-            (name, f"{total:,}", "trainable" if trains == total else "frozen")
-            for name, (total, trains) in rows.items()
-            if total
-        ],
-        headers=["module", "parameters", "state"],
-        colalign=("left", "right", "left"),
-        disable_numparse=True,
-    )
+    lines = [
+        (name, f"{total:,}", "trainable" if trains == total else "frozen")
+        for name, (total, trains) in rows.items()
+        if total
+    ]
+    heads, align = ("module", "parameters", "state"), ("left", "right", "left")
+    return tabulate(lines, headers=heads, colalign=align, disable_numparse=True)
 
 
 class StagedFreeze(HookBase):
@@ -92,10 +89,5 @@ class StagedFreeze(HookBase):
         # A CPU process has no device ids, which Detectron2's wrapper would otherwise fill in.
         device_ids = [comm.get_local_rank()] if model.device.type == "cuda" else None
         loop.model = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
-        logger.info(
-            "Stage with FREEZE_AT %d from iteration %d to %d:\n%s",
-            stage.freeze_at,
-            self.trainer.iter,
-            stage.end,
-            trainable_table(model),
-        )
+        span = f"{stage.freeze_at} from iteration {self.trainer.iter} to {stage.end}"
+        logger.info("Stage with FREEZE_AT %s:\n%s", span, trainable_table(model))

@@ -30,7 +30,7 @@ from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dic
 FORMAT = "lesion_d2 1"
 SUFFIX = ".safetensors"
 MAX_HEADER = 4 << 20  # bytes; a ResNet-101's has 60 thousand
-_ADVICE = "give a file that tools/export.py wrote"
+_ADVICE = "export the checkpoint (again) with tools/export.py"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +101,6 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
         path = PRETRAINED_FILE
     with open_weights(path) as stream:
         start = stream.read(8)
-        if start.startswith(b"PK"):
-            raise LesionError(
-                f"{path}: is a checkpoint, or a bundle of an earlier version; export the "
-                "checkpoint (again) with tools/export.py"
-            )
         size = int.from_bytes(start, "little")
         try:
             if not 2 <= size <= MAX_HEADER:

@@ -99,13 +99,9 @@ class LesionPredictor:
         """Segment a batch; an image gives the same lesion in any batch, up to rounding.
 
         Args:
-            images: each uint8 of shape (H, W, 3), of any size, upright; one array is a batch of
-                one.
+            images: each uint8 of shape (H, W, 3), of any size, upright; or just one.
             channels: their order, ``"BGR"`` (OpenCV) or ``"RGB"`` (Pillow, matplotlib).
-            sizes: (height, width) of each mask; by default its image's.
-
-        Returns:
-            the lesion of each image, its mask, box and contour at that size.
+            sizes: (height, width) of each lesion's mask; by default its image's.
 
         Raises:
             LesionError: if an image is not such an array, or the sizes do not fit.
