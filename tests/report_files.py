@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from figure_files import HEIGHT, WIDTH, make_dataset, make_run, square
 
-from lesion_d2.evaluation.evaluation import COLUMNS
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU
 from lesion_d2.evaluation.metrics import METRICS, hold_against, score_image
+from lesion_d2.evaluation.scores import COLUMNS
 from lesion_d2.evaluation.statistics import means_with_intervals
 from lesion_d2.images.run_lengths import encode_mask
 

@@ -57,7 +57,7 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
     try:
         cfg.merge_from_list(list(opts))
     except Exception as error:  # as above
-        raise LesionError(f"overrides {list(opts)}: {error}; {_KEYS}") from error
+        raise LesionError(f"KEY VALUE: {error}; {_KEYS}") from error
 
 
 def settle_device(cfg: CfgNode) -> None:

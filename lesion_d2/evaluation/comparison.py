@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.metrics import COUNTS, MEASURES, METRICS
+from lesion_d2.evaluation.scores import Evaluation
 from lesion_d2.evaluation.statistics import means_with_intervals, paired_interval
 
 # What two evaluations must share: with another value it is another measurement.

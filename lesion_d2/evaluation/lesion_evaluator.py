@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation import COLUMNS, LESION_COLUMNS, ScoredImage
 from lesion_d2.evaluation.metrics import COUNTS, METRICS, hold_against, score_image
+from lesion_d2.evaluation.scores import COLUMNS, LESION_COLUMNS, ScoredImage
 from lesion_d2.evaluation.statistics import means_with_intervals
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.prediction.lesion import Lesion

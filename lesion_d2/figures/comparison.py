@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lesion_d2.evaluation.evaluation import Evaluation
+from lesion_d2.evaluation.scores import Evaluation
 from lesion_d2.figures.style import (
     FIRST_COLOUR,
     PREDICTION_COLOUR,

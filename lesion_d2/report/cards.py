@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from lesion_d2.data.coco import FLIP_ID_STEP
 from lesion_d2.data.converted import LesionImage
-from lesion_d2.evaluation.evaluation import Evaluation
+from lesion_d2.evaluation.scores import Evaluation
 from lesion_d2.figures.predictions import choose
 from lesion_d2.figures.style import outlines
 from lesion_d2.images.scaling import fit

@@ -14,8 +14,8 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU, REVIEWED_SHARE, failure_detection
+from lesion_d2.evaluation.scores import Evaluation
 from lesion_d2.figures.boxplot import ORIGINAL_STATISTICS, boxplot_figure
 from lesion_d2.figures.losses import losses_figure
 from lesion_d2.figures.style import FIRST_COLOUR, QUIET_COLOUR, SECOND_COLOUR, new_chart

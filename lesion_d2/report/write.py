@@ -10,9 +10,9 @@ import numpy as np
 from markupsafe import Markup
 
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation import Evaluation
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU
 from lesion_d2.evaluation.metrics import COUNTS, FAILED, METRICS
+from lesion_d2.evaluation.scores import Evaluation
 from lesion_d2.files import atomic_write
 from lesion_d2.report.cards import SHEETS, Card, choose_sheets, make_cards
 from lesion_d2.report.charts import calibration_charts, distribution_charts, losses_chart

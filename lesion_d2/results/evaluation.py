@@ -15,14 +15,14 @@ from pycocotools import mask as coco_mask
 from lesion_d2.data.coco import FLIP_ID_STEP
 from lesion_d2.data.converted import LesionImage, read_split
 from lesion_d2.errors import LesionError
-from lesion_d2.evaluation.evaluation import (
+from lesion_d2.evaluation.metrics import METRICS
+from lesion_d2.evaluation.scores import (
     COLUMNS,
     ESTIMATE,
     WHOLE_NUMBERS,
     Evaluation,
     ScoredImage,
 )
-from lesion_d2.evaluation.metrics import METRICS
 from lesion_d2.files import atomic_write, read_json, write_csv, write_json
 from lesion_d2.images.masks import read_mask, write_mask
 from lesion_d2.images.reading import read_header
