@@ -64,19 +64,26 @@ def check(folder, *opts):
 
 
 @pytest.mark.parametrize(
-    "opts",
+    ("opts", "said"),
     [
-        (),
-        ("SOLVER.BASE_LR", 0.001),
-        ("SOLVER.IMS_PER_BATCH", 1),
-        ("SEED", 5),
-        ("MODEL.WEIGHTS", "nowhere.pth"),
-        ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.2),
+        ((), False),
+        (("SOLVER.BASE_LR", 0.001), True),
+        (("SOLVER.IMS_PER_BATCH", 1), True),
+        (("SEED", 5), True),
+        (("INPUT.COLOUR.SHARPEN", (0.0, 0.1)), True),
+        (("MODEL.WEIGHTS", "nowhere.pth"), False),
+        (("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.2), False),
     ],
     ids=str,
 )
-def test_what_can_change_on_the_way(opts, copy):
+def test_what_can_change_on_the_way_is_said_if_a_step_depends_on_it(opts, said, copy, caplog):
     check(copy, *opts)
+    texts = [record.getMessage() for record in caplog.records]
+    found = {text.partition(":")[0]: text for text in texts if "the run had" in text}
+    stages = found.pop("SOLVER.STAGES")
+    assert stages.endswith(f"it continues with {LONG}")
+    assert list(found) == [*opts[:1]] * said
+    assert not said or found[opts[0]].endswith(f"it continues with {opts[1]!r}")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,9 @@ _FREE = (
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "MODEL.RPN.PRE_NMS_TOPK_TEST",
     "MODEL.RPN.POST_NMS_TOPK_TEST",
 )  # fmt: skip
+# What a step is of: a run goes on with another value, and says so.
+_STEPS = ("SEED", "INPUT.", "DATASETS.TRAIN", "SOLVER.")
+_DERIVED = ("SOLVER.MAX_ITER", "SOLVER.STEPS")
 _MOST_PARAMETERS = 10**9
 
 logger = logging.getLogger(__name__)
@@ -118,17 +121,15 @@ def _compare(key: str, before: Any, now: Any) -> None:
     if isinstance(now, dict):
         for name in now:
             _compare(f"{key}.{name}".lstrip("."), before[name], now[name])
-    elif (
-        key.startswith(_FIXED)
-        and not key.startswith(_FREE)
-        and (
-            json.dumps(before) != json.dumps(now)  # lists and tuples are the same
-        )
-    ):
+    elif json.dumps(before) == json.dumps(now):  # lists and tuples are the same
+        return
+    elif key.startswith(_FIXED) and not key.startswith(_FREE):
         raise LesionError(
             f"{key}: the run has {before!r}, this command {now!r}: it cannot continue with that; "
             f"give {before!r}, or start anew in another OUTPUT_DIR"
         )
+    elif key.startswith(_STEPS) and key not in _DERIVED:
+        logger.warning("%s: the run had %r so far, it continues with %r", key, before, now)
 
 
 def _check_writable(folder: Path) -> None:
