@@ -72,8 +72,11 @@ def test_the_usual_arguments_are_understood(monkeypatch):
         (["--config-file", DEMO, "DATASETS.TRAIN", "('x',)", "DATASETS.TEST", "('x',)"], "'x'"),
     ],
 )
-def test_mistakes_are_named_before_any_work(tool, arguments, message, tiny_root, monkeypatch):
+def test_mistakes_are_named_before_any_work(
+    tool, arguments, message, tiny_root, tmp_path, monkeypatch
+):
     monkeypatch.setattr("sys.argv", [tool, *arguments])
+    monkeypatch.chdir(tmp_path)  # where no run lies in output/demo
     with pytest.raises(LesionError, match=message):
         load_tool(tool).main()
 
