@@ -92,7 +92,7 @@ def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
         records = read_records(coco, dataset_dir)
     except LesionError as error:
         raise LesionError(f"{path}: {error}; {_AGAIN}") from error
-    originals = {image["id"]: image for image in coco["images"]}  # other tools write no such sizes
+    images = {image["id"]: image for image in coco["images"]}  # other tools write no original sizes
     return [
         LesionImage(
             image_id=record["image_id"],
@@ -100,12 +100,8 @@ def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:
             path=Path(record["file_name"]),
             height=record["height"],
             width=record["width"],
-            **{
-                f"original_{side}": originals[record["image_id"]].get(
-                    f"original_{side}", record[side]
-                )
-                for side in ("height", "width")
-            },
+            original_height=images[record["image_id"]].get("original_height", record["height"]),
+            original_width=images[record["image_id"]].get("original_width", record["width"]),
             segmentation=next((a["segmentation"] for a in record["annotations"]), None),
         )
         for record in records
