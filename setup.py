@@ -56,6 +56,7 @@ setup(
             "pytest",
             "ruff",
             "segmentation-models-pytorch>=0.5",
+            "shapely>=2",
         ],
     },
 )

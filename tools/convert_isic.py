@@ -52,7 +52,7 @@ def _parse() -> dict:
     add("--resize", type=_resize, default="original", metavar="{original,none,N}", help=what)
     what = "255: only 255 is lesion (default); 128: above 128, as in the official scoring"
     add("--foreground", type=int, choices=(255, 128), default=255, help=what)
-    what = "rle is exact (default); polygon loses holes and a little of the border"
+    what = "rle is exact (default); polygon fills holes"
     add("--segmentation", choices=("rle", "polygon"), default="rle", help=what)
     what = "processes (default: the CPUs available)"
     add("--workers", type=int, default=available_cpus(), help=what)

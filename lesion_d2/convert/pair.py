@@ -17,6 +17,7 @@ from lesion_d2.convert.pairs import Action, AuditRow, Pair
 from lesion_d2.files import naming
 from lesion_d2.images.duplicates import Signature, signature
 from lesion_d2.images.masks import Note, read_lesion
+from lesion_d2.images.polygons import mask_polygons
 from lesion_d2.images.reading import Header, decode_image, read_header
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.images.scaling import orient, resize_mask, scaled_size, unorient
@@ -128,7 +129,10 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
     digests = (hashlib.sha256(data).hexdigest() for data in (image_data, mask_data))
     number = int(pair.isic_id.removeprefix("ISIC_"))
     rle = encode_mask(lesion)
-    exact = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+    if settings.polygons:  # each region's outline: COCO has no holes
+        shape: Any = [polygon.exterior.ravel().tolist() for polygon in mask_polygons(lesion)]
+    else:
+        shape = {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
     return Record(
         isic_id=pair.isic_id,
         image={
@@ -144,7 +148,7 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
             "id": number + 1,  # pycocotools' matching takes an annotation id of 0 for "no match"
             "image_id": number,
             "category_id": 1,
-            "segmentation": _polygons(lesion) if settings.polygons else exact,
+            "segmentation": shape,
             "area": int(coco_mask.area(rle)),
             "bbox": coco_mask.toBbox(rle).tolist(),
             "iscrowd": 0,
@@ -199,18 +203,6 @@ def _place_image(
         _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         _write_new(folder / name, jpeg.tobytes())
     return name, pixels
-
-
-def _polygons(lesion: npt.NDArray[np.bool_]) -> list[list[float]]:
-    """Return the outer contours as [x, y, x, y, ...], pixel (0, 0) covering [0, 1] x [0, 1].
-
-    A contour runs through pixel centres, half a pixel inside the border. On a mask of doubled size
-    that is a quarter of a pixel, near enough to give back every pixel but those of holes, and even
-    a single pixel has the four corners of a polygon.
-    """
-    double = lesion.view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-    contours, _ = cv2.findContours(double, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [((contour.reshape(-1) + 0.5) / 2).tolist() for contour in contours]
 
 
 def _link(source: Path, target: Path, data: bytes) -> None:
