@@ -57,6 +57,7 @@ setup(
             "ruff",
             "segmentation-models-pytorch>=0.5",
             "shapely>=2",
+            "supervision>=0.31",  # reads labelme's files
         ],
     },
 )

@@ -219,6 +219,7 @@ def predict_case(root: Path, bundle: Path, photographs: Path) -> Case:
         return found
 
     options = ["--bundle", bundle, "--input", photographs, "--output", out, "--workers", 2]
+    options += ["--format", "coco,labelme,geojson"]
     return Case(tool("predict", *options), folder, "out/predictions.csv", result)
 
 

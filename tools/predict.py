@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segment photographs: masks, overlays and a table, without writing code.
+"""Segment photographs: masks, overlays, a table and other tools' formats, without writing code.
 
 Called as: tools/predict.py --input FOLDER|FILE|PATTERN ... --output DIR --bundle FILE
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from lesion_d2.command_line import add_config_arguments, tool_parser
 from lesion_d2.errors import LesionError, run_tool
 from lesion_d2.files import escape_name
+from lesion_d2.results.predictions import FORMATS, PredictionFolder
 
 EPILOG = """
 Writes to DIR, where NAME is the image's path below the input folder, without its suffix:
@@ -18,6 +19,10 @@ Writes to DIR, where NAME is the image's path below the input folder, without it
   overlays/NAME.jpg             the image with the mask's outline
   predictions.csv               area, box, score, estimated IoU, longest diameter, ... of each
   failed.csv                    files that could not be used, and why
+and with --format, beside the masks, which are always written:
+  predictions.json              coco: run lengths, boxes and scores of all images
+  labelme/NAME.json             labelme: polygons, or a mask where the lesion has a hole
+  geojson/NAME.geojson          geojson: polygons with holes, for QuPath and shapely
 Linked folders are searched, too; DIR itself and names that begin with a dot are not. Where a.jpg
 lies beside a.png, NAME keeps the suffix. A run that was stopped continues when it is started again;
 photographs that have changed since are done again. Exit status: 0 all files were used, 2 some could
@@ -26,6 +31,8 @@ not be, 1 nothing could be done.
 examples:
   a folder, with the model that comes with lesion_d2:
     tools/predict.py --input photographs --output predictions
+  the same, also as COCO JSON and for QuPath; a second run adds them to what is there:
+    tools/predict.py --input photographs --output predictions --format coco,geojson
   half of it on each of two machines, into one folder:
     tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 1/2
     tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 2/2
@@ -44,6 +51,15 @@ def shard(text: str) -> tuple[int, int]:
     return number, count
 
 
+def formats(text: str) -> list[str]:
+    """Return names with commas between them as a list, for argparse."""
+    names = text.split(",")
+    for name in names:
+        if name not in FORMATS:
+            raise LesionError(f"--format: {name!r}; give some of {','.join(FORMATS)}")
+    return names
+
+
 def main() -> int:
     """Find the files, build the predictor, predict, report."""
     parser = tool_parser(__doc__, EPILOG)
@@ -57,6 +73,8 @@ def main() -> int:
     add("--workers", type=int, metavar="N", help=what)
     what = "take only the I-th of N shares of the images, to work on several machines"
     add("--shard", type=shard, default=(1, 1), metavar="I/N", help=what)
+    what = f"some of {','.join(FORMATS)} (default: masks, which are always written)"
+    add("--format", type=formats, default=(), metavar="LIST", help=what)
     add("--no-overlays", action="store_true", help="write masks and table only")
     what = "first delete the earlier predictions that the tables in DIR name"
     add("--overwrite", action="store_true", help=what)
@@ -68,7 +86,6 @@ def main() -> int:
     from lesion_d2.commands.predict import predict_files
     from lesion_d2.images.inputs import find_images
     from lesion_d2.prediction.predictor import LesionPredictor
-    from lesion_d2.results.predictions import PredictionFolder
 
     files = find_images(args.input, args.output)
     if args.config_file:
@@ -82,7 +99,12 @@ def main() -> int:
     if args.overwrite:
         folder.remove()
     failed = predict_files(
-        predictor, files, folder, overlays=not args.no_overlays, workers=args.workers
+        predictor,
+        files,
+        folder,
+        formats=args.format,
+        overlays=not args.no_overlays,
+        workers=args.workers,
     )
     number, count = args.shard
     share = len(files[number - 1 :: count])

@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -34,6 +34,7 @@ from lesion_d2.images.source import BadFileError
 from lesion_d2.parallel import available_cpus, progress_bar
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor
+from lesion_d2.results.formats import write_formats
 from lesion_d2.results.predictions import COLUMNS, PredictionFolder, Row, name_of, read_rows
 
 OVERLAY_SIDE = 1024
@@ -46,6 +47,7 @@ def predict_files(
     files: Sequence[ImageFile],
     folder: PredictionFolder,
     *,
+    formats: Collection[str] = (),
     overlays: bool = True,
     workers: int | None = None,
 ) -> list[tuple[Path, str]]:
@@ -53,9 +55,11 @@ def predict_files(
 
     Writes ``masks/<name>_segmentation.png`` at the image's size, ``overlays/<name>.jpg`` (longest
     side at most 1,024 pixels), ``predictions.csv``, ``failed.csv`` and ``settings.json``; the
-    tables of one of several shares end in ``_i_of_n.csv``. What an earlier, stopped call did is
-    kept, but a file that has changed since is done again. ``workers`` is the number of images that
-    are worked on at a time, by default one for each CPU, at most 4; they share the CPUs.
+    tables of one of several shares end in ``_i_of_n.csv``. At the end these become the other
+    ``formats``, as :func:`~lesion_d2.results.formats.write_formats` says. What an earlier, stopped
+    call did is kept, but a file that has changed since is done again. ``workers`` is the number of
+    images that are worked on at a time, by default one for each CPU, at most 4; they share the
+    CPUs.
 
     Raises:
         LesionError: if the folder holds predictions of another model or other settings, another
@@ -91,6 +95,7 @@ def predict_files(
                 executor.shutdown(cancel_futures=True)
         lines = [(escape_name(path), reason) for path, reason in failed]
         write_csv(folder.failed, ("file", "reason"), lines)
+        write_formats(folder, formats)
     return failed
 
 
@@ -132,6 +137,7 @@ def _predict_file(
         enough = max(predictor.enough, OVERLAY_SIDE if overlays else 0)
         image, size = read_image(file.path, enough)
         (lesion,) = predictor([image], channels="BGR", sizes=[size])
+        folder.remove_result(file.name)
         if overlays:
             with atomic_write(folder.overlay(file.name), "wb") as picture:
                 picture.write(draw_overlay(image, lesion))

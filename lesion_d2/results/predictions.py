@@ -1,4 +1,4 @@
-"""The folder that ``tools/predict.py`` writes: masks, overlays, and tables of them.
+"""The folder that ``tools/predict.py`` writes: masks, overlays, their tables, other formats.
 
 A table is the folder's own record: only files that a row of it names are ever deleted.
 """
@@ -16,6 +16,7 @@ COLUMNS = (
     "score", "estimated_iou", "candidates", "longest_diameter_pixels", "file_bytes",
     "file_modified_ns", "seconds",
 )  # fmt: skip
+FORMATS = ("masks", "coco", "labelme", "geojson")
 _MASKS, _MASK_END = "masks/", "_segmentation.png"
 
 Row = dict[str, Any]
@@ -30,6 +31,7 @@ class PredictionFolder:
         settings: JSON file of what the masks depend on.
         table: of this process's predictions.
         failed: table of its files that could not be used.
+        coco: its predictions in COCO's format.
     """
 
     def __init__(self, root: Path, shard: tuple[int, int] = (1, 1)) -> None:
@@ -38,6 +40,14 @@ class PredictionFolder:
         self.root, self.shard = root, shard
         self.settings = root / "settings.json"
         self.table, self.failed = root / f"predictions{end}", root / f"failed{end}"
+        self.coco = self.table.with_suffix(".json")
+
+    @property
+    def formats(self) -> set[str]:
+        """The formats of other tools that are there."""
+        places = {"coco": self.coco, "labelme": self.root / "labelme"}
+        places["geojson"] = self.root / "geojson"
+        return {name for name, place in places.items() if place.exists()}
 
     @property
     def tables(self) -> list[Path]:
@@ -52,9 +62,31 @@ class PredictionFolder:
         """Return the overlay of that image."""
         return self.root / f"overlays/{name}.jpg"
 
+    def labelme(self, name: str) -> Path:
+        """Return the labelme file of that image."""
+        return self.root / f"labelme/{name}.json"
+
+    def geojson(self, name: str) -> Path:
+        """Return the GeoJSON file of that image."""
+        return self.root / f"geojson/{name}.geojson"
+
+    def rows(self) -> list[Row]:
+        """Return the rows that have their mask, one a file, by its name.
+
+        They are of this process's table, or, if it works on all of the images, of all tables.
+        """
+        others = self.tables if self.shard == (1, 1) else []
+        found: dict[str, tuple[str, Row]] = {}
+        for table in (*others, self.table):
+            for row in read_rows(table):
+                name = name_of(row)
+                if name is not None and self.mask(name).is_file():
+                    found[row["file"]] = name, row
+        return [row for _, row in sorted(found.values(), key=lambda item: item[0])]
+
     def remove_result(self, name: str) -> None:
-        """Delete the mask and the overlay of an image."""
-        for path in (self.mask(name), self.overlay(name)):
+        """Delete the mask of an image and all that shows it."""
+        for path in (self.mask(name), self.overlay(name), self.labelme(name), self.geojson(name)):
             with suppress(OSError):  # not there, or of a name that the disk does not take
                 path.unlink()
 
@@ -70,11 +102,12 @@ class PredictionFolder:
                 for row in read_rows(table):
                     if name := name_of(row):
                         self.remove_result(name)
-                for path in (table, table.with_name(table.name.replace("predictions", "failed"))):
+                failed = table.with_name(table.name.replace("predictions", "failed"))
+                for path in (table, table.with_suffix(".json"), failed):
                     path.unlink(missing_ok=True)
         if self.tables:
             return
-        for name in ("masks", "overlays"):
+        for name in ("masks", "overlays", "labelme", "geojson"):
             for folder, _, _ in os.walk(self.root / name, topdown=False):
                 with suppress(OSError):  # holds a file of somebody else
                     Path(folder).rmdir()

@@ -1,0 +1,170 @@
+"""A folder of predictions in the formats of other tools: COCO, labelme, GeoJSON.
+
+Every file is made from the folder's own record: a row of its table, the mask that this names, and
+the settings, which hold the model's hash. Coordinates are pixels of the picture as it is to be
+seen, as in :mod:`lesion_d2.images.polygons`.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+import lesion_d2
+from lesion_d2.errors import LesionError
+from lesion_d2.files import atomic_write, read_json, unescape_name
+from lesion_d2.images.masks import read_mask
+from lesion_d2.images.polygons import mask_polygons
+from lesion_d2.images.reading import read_header
+from lesion_d2.images.run_lengths import encode_mask
+from lesion_d2.images.source import BadFileError, read_source
+from lesion_d2.parallel import progress_bar
+from lesion_d2.results.predictions import PredictionFolder, Row, name_of
+
+_LABEL, _COLOUR = "lesion", [255, 255, 0]
+_LABELME_VERSION = "5.5.0"  # labelme's own: what it reads since then
+_REMEDY = "predict into another folder, or --overwrite"
+
+
+def write_formats(folder: PredictionFolder, formats: Iterable[str]) -> None:
+    """Write what is missing of some of :data:`~lesion_d2.results.predictions.FORMATS`.
+
+    The masks are there already. Formats that the folder holds from an earlier call are kept up to
+    date, too. Of labelme and GeoJSON, a file that is there stays as it is: it may have been edited.
+
+    Raises:
+        LesionError: if a mask is not readable, or not of its image's size.
+    """
+    wanted = {*formats, *folder.formats} - {"masks"}
+    if not wanted:
+        return
+    model = {"version": lesion_d2.__version__, **read_json(folder.settings, _REMEDY)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for row in progress_bar(folder.rows(), "writing formats"):
+        name = str(name_of(row))
+        mask = _read_mask(folder.mask(name), row)
+        scores = {key: float(row[key]) for key in ("score", "estimated_iou") if row[key]}
+        record = {**model, **scores}
+        if "labelme" in wanted and not (path := folder.labelme(name)).exists():
+            _write(path, _labelme(mask, Path(unescape_name(row["file"])), path, record))
+        if "geojson" in wanted and not (path := folder.geojson(name)).exists():
+            _write(path, _geojson(mask, record))
+        if "coco" in wanted:
+            number = len(images) + 1
+            images.append(_coco_image(mask, row, name, number))
+            if mask.any():
+                annotations.append(_coco_annotation(mask, number, scores))
+    if "coco" in wanted:
+        content = {
+            "info": {"description": "predictions of lesion_d2", **model},
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": _LABEL}],
+        }
+        _write(folder.coco, content)
+
+
+def _coco_image(mask: npt.NDArray[np.bool_], row: Row, name: str, number: int) -> dict[str, Any]:
+    path = unescape_name(row["file"])
+    # The name has lost its suffix, unless another image differs in just this.
+    whole = name if f"/{path}".endswith(f"/{name}") else name + Path(path).suffix
+    return {"id": number, "file_name": whole, "height": mask.shape[0], "width": mask.shape[1]}
+
+
+def _coco_annotation(
+    mask: npt.NDArray[np.bool_], number: int, scores: dict[str, float]
+) -> dict[str, Any]:
+    """Return the lesion as run lengths: polygons of COCO have no holes."""
+    rle = encode_mask(mask)
+    return {
+        "id": number,
+        "image_id": number,
+        "category_id": 1,
+        "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+        "area": int(coco_mask.area(rle)),
+        "bbox": coco_mask.toBbox(rle).tolist(),
+        "iscrowd": 0,
+        **scores,
+    }
+
+
+def _labelme(
+    mask: npt.NDArray[np.bool_], image: Path, path: Path, record: dict[str, Any]
+) -> dict[str, Any]:
+    """Return polygons, or, where there is a hole, which those of labelme cannot have, a mask."""
+    polygons = mask_polygons(mask)
+    if any(polygon.holes for polygon in polygons):
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+        part = mask[top : top + height, left : left + width]
+        _, png = cv2.imencode(".png", part.view(np.uint8) * np.uint8(255))
+        corners = [[left, top], [left + width - 1, top + height - 1]]
+        data = base64.b64encode(png.tobytes()).decode("ascii")
+        shapes = [{"shape_type": "mask", "points": corners, "mask": data}]
+    else:
+        rings = [polygon.exterior.tolist() for polygon in polygons]
+        shapes = [{"shape_type": "polygon", "points": ring} for ring in rings]
+    # Shapes of one group are one object.
+    common: dict[str, Any] = {
+        "label": _LABEL,
+        "group_id": 1 if len(shapes) > 1 else None,
+        "flags": {},
+    }
+    return {
+        "version": _LABELME_VERSION,
+        "flags": {},
+        "shapes": [{**common, "description": "", **shape} for shape in shapes],
+        "imagePath": os.path.relpath(image, os.path.realpath(path.parent)),
+        "imageData": None,
+        "imageHeight": mask.shape[0],
+        "imageWidth": mask.shape[1],
+        "lesion_d2": record,
+    }
+
+
+def _geojson(mask: npt.NDArray[np.bool_], record: dict[str, Any]) -> dict[str, Any]:
+    """Return one feature, with the properties that QuPath reads; none for an empty mask."""
+    parts = [
+        [[*ring.tolist(), ring[0].tolist()] for ring in (polygon.exterior, *polygon.holes)]
+        for polygon in mask_polygons(mask)
+    ]
+    properties = {
+        "objectType": "annotation",
+        "classification": {"name": _LABEL, "color": _COLOUR},
+    }
+    geometry = (
+        {"type": "Polygon", "coordinates": parts[0]}
+        if len(parts) == 1
+        else {"type": "MultiPolygon", "coordinates": parts}
+    )
+    feature = {"type": "Feature", "geometry": geometry, "properties": properties}
+    return {
+        "type": "FeatureCollection",
+        "features": [feature] if parts else [],
+        "lesion_d2": record,
+    }
+
+
+def _read_mask(path: Path, row: Row) -> npt.NDArray[np.bool_]:
+    try:
+        data = read_source(path)
+        mask = read_mask(data, read_header(data), 128, lambda *_: None)
+        if mask.shape != (int(row["height"]), int(row["width"])):
+            raise BadFileError("size_differs", f"not of {row['width']}x{row['height']} pixels")
+    except BadFileError as error:
+        raise LesionError(
+            f"{path}: not a mask of its image ({error}); delete it, and it is made again"
+        ) from error
+    return mask
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as stream:
+        stream.write(json.dumps(content) + "\n")
