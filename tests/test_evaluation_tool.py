@@ -81,5 +81,6 @@ def test_the_printed_table_says_what_the_figures_are_of(evaluation):
             assert f"{metrics[f'mean_{name}{end}']:.4f}" in out
     size = "originals" if resolution == "original" else "data set's images"
     assert f"at the size of the {size}" in out
+    assert ("TEST.TRUTH_DIR" in out) == (resolution == "data set")
     assert f"torch {metrics['versions']['torch']}" in out
     assert (results(folder) / "report.html").is_file()

@@ -1,5 +1,6 @@
 """The record that a folder of predictions keeps: no row lost, no file of others touched."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from lesion_d2.errors import LesionError
 from lesion_d2.files import alone, unescape_name
 from lesion_d2.images.inputs import find_images
-from lesion_d2.results.predictions import PredictionFolder
+from lesion_d2.results.predictions import FORMATS, PredictionFolder
 
 
 def check(output):
@@ -240,7 +241,14 @@ def test_names_of_any_bytes(names):
         files = find_images([str(photographs)])
         assert {os.fsencode(file.path.name) for file in files} == {name + b".png" for name in names}
         for _ in range(2):
-            assert predict(photographs, output) == []
+            assert predict(photographs, output, formats=FORMATS) == []
             check(output)
+            coco = json.loads((output / "predictions.json").read_text())
+            found = {os.fsencode(image["file_name"]) for image in coco["images"]}
+            assert found == {name + b".png" for name in names}
+            for path in (output / "labelme").iterdir():
+                image = path.parent / json.loads(path.read_text())["imagePath"]
+                assert image.name.removesuffix(".png") == path.name.removesuffix(".json")
+                assert image.is_file()
             table = rows(output / "predictions.csv")
             assert {unescape_name(row["file"]) for row in table} == {str(f.path) for f in files}

@@ -102,6 +102,10 @@ def evaluation_text(metrics: dict[str, Any]) -> str:
             for name, count in COUNTS.items()
         ),
     ]
+    if metrics["resolution"] != "original":
+        lines.append(
+            "for masks of the originals' size, as a submission needs: TEST.TRUTH_DIR FOLDER"
+        )
     if (confidence := metrics.get("confidence")) and confidence["auroc"] is not None:
         lines.append(
             f"estimated IoU: AUROC {confidence['auroc']:.3f} for finding images below "

@@ -30,7 +30,11 @@ def mask_polygons(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
     ring touches itself, and rings touch each other in corners only: the polygons are valid.
     """
     pixels = np.ascontiguousarray(mask).view(np.uint8)
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(pixels, connectivity=4)
+    x, y, columns, rows = cv2.boundingRect(pixels)
+    part = pixels[y : y + rows, x : x + columns]
+    if not part.size:
+        return []
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(part, connectivity=4)
     found = []
     for label, (left, top, width, height, _) in enumerate(boxes[1:].tolist(), 1):
         region = labels[top : top + height, left : left + width] == label
@@ -40,7 +44,7 @@ def mask_polygons(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
             region.view(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST
         )
         contours, tree = cv2.findContours(double, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-        corner = np.array([left, top], np.int32)
+        corner = np.array([x + left, y + top], np.int32)
         rings = [_corners(contour[::-1, 0]) + corner for contour in contours]
         is_hole = tree[0, :, 3] >= 0
         found.append(

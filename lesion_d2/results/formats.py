@@ -8,7 +8,7 @@ seen, as in :mod:`lesion_d2.images.polygons`.
 import base64
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import lesion_d2
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write, read_json, unescape_name
 from lesion_d2.images.masks import read_mask
-from lesion_d2.images.polygons import mask_polygons
+from lesion_d2.images.polygons import Polygon, mask_polygons
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.images.source import BadFileError, read_source
@@ -53,10 +53,14 @@ def write_formats(folder: PredictionFolder, formats: Iterable[str]) -> None:
         mask = _read_mask(folder.mask(name), row)
         scores = {key: float(row[key]) for key in ("score", "estimated_iou") if row[key]}
         record = {**model, **scores}
-        if "labelme" in wanted and not (path := folder.labelme(name)).exists():
-            _write(path, _labelme(mask, Path(unescape_name(row["file"])), path, record))
-        if "geojson" in wanted and not (path := folder.geojson(name)).exists():
-            _write(path, _geojson(mask, record))
+        missing = {"labelme": folder.labelme(name), "geojson": folder.geojson(name)}
+        missing = {k: path for k, path in missing.items() if k in wanted and not path.exists()}
+        polygons = mask_polygons(mask) if missing else []
+        if path := missing.get("labelme"):
+            image = Path(unescape_name(row["file"]))
+            _write(path, _labelme(mask, polygons, image, path, record))
+        if path := missing.get("geojson"):
+            _write(path, _geojson(polygons, record))
         if "coco" in wanted:
             number = len(images) + 1
             images.append(_coco_image(mask, row, name, number))
@@ -97,10 +101,13 @@ def _coco_annotation(
 
 
 def _labelme(
-    mask: npt.NDArray[np.bool_], image: Path, path: Path, record: dict[str, Any]
+    mask: npt.NDArray[np.bool_],
+    polygons: Sequence[Polygon],
+    image: Path,
+    path: Path,
+    record: dict[str, Any],
 ) -> dict[str, Any]:
     """Return polygons, or, where there is a hole, which those of labelme cannot have, a mask."""
-    polygons = mask_polygons(mask)
     if any(polygon.holes for polygon in polygons):
         left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
         part = mask[top : top + height, left : left + width]
@@ -129,11 +136,11 @@ def _labelme(
     }
 
 
-def _geojson(mask: npt.NDArray[np.bool_], record: dict[str, Any]) -> dict[str, Any]:
-    """Return one feature, with the properties that QuPath reads; none for an empty mask."""
+def _geojson(polygons: Sequence[Polygon], record: dict[str, Any]) -> dict[str, Any]:
+    """Return one feature, with the properties that QuPath reads; none without a polygon."""
     parts = [
         [[*ring.tolist(), ring[0].tolist()] for ring in (polygon.exterior, *polygon.holes)]
-        for polygon in mask_polygons(mask)
+        for polygon in polygons
     ]
     properties = {
         "objectType": "annotation",
