@@ -16,6 +16,7 @@ setup(
     install_requires=[
         "contourpy",
         "filelock",
+        "httpx2>=2",
         "jinja2>=3",
         "kornia-rs>=0.2",
         "matplotlib>=3.8",

@@ -24,7 +24,7 @@ FLOORS = (
     ("modeling",),
     ("images",),
     ("config",),
-    ("command_line", "errors", "files", "parallel"),
+    ("command_line", "errors", "files", "parallel", "transfer"),
 )
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 PACKAGE = ROOT / "lesion_d2"
