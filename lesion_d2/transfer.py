@@ -186,7 +186,7 @@ def _receive(client: httpx2.Client, remote: RemoteFile, path: Path) -> None:
             "length": _total(response, start) or remote.length,
         }
         if remote.length not in (None, new["length"]):
-            problem = f"the server has {new['length']:,} bytes, {remote.length:,} are published"
+            problem = f"the server has {new['length']:,} bytes, and {remote.length:,} are right"
             raise LesionError(f"{remote.url}: {problem}; {remote.remedy}")
         if start and new != note:
             part.unlink()

@@ -293,8 +293,8 @@ def test_two_versions_are_never_mixed(first, content, then, server, tmp_path):
         ([page], "a web page came in place of the file", []),
         ([packed], "encoded as gzip, which nobody asked for", []),
         ([for_ever], "nothing can be fetched from there", []),
-        ([lie(+9)], "the server has 300,009 bytes, 300,000 are published; ask someone", []),
-        ([lie(-9)], "the server has 299,991 bytes, 300,000 are published; ask someone", []),
+        ([lie(+9)], "the server has 300,009 bytes, and 300,000 are right; ask someone", []),
+        ([lie(-9)], "the server has 299,991 bytes, and 300,000 are right; ask someone", []),
         ([replace_by(CONTENT[:-1] + b"x", good)], "its sha256 is", NAMES[3:]),
     ],
 )  # fmt: skip
