@@ -69,6 +69,12 @@ def test_a_lesion_in_any_of_cocos_forms(segmentation):
     np.testing.assert_array_equal(coco_mask.decode(mask), MASK)
 
 
+def test_names_are_the_records_own_or_have_folders_where_they_must():
+    content = coco([image(1), image(2, file_name="other/a1.jpg"), image(3, isic_id="p/x y")], [])
+    names = [record["isic_id"] for record in read_records(content, ROOT)]
+    assert names == ["images/a1", "other/a1", "p/x y"]
+
+
 def test_figures_and_reports_read_the_same_records(tmp_path):
     content = coco([image(2), image(1)], [annotation(1), annotation(2, segmentation=[POLYGON])])
     (tmp_path / "test.json").write_text(json.dumps(content))
@@ -107,7 +113,9 @@ BAD = [
     *images("height", None, "12", 0, -12, 12.0, NAN, INF, True, 10**9),
     *images("width", None, 0, 17),
     coco([image(), image()]),
-    coco([image(), image(2, file_name="other/a1.jpg")]),
+    coco([image(), image(2, file_name="images/a1.jpg")]),
+    coco([image(isic_id="b"), image(2, isic_id="b")]),
+    *images("isic_id", None, 1, "", "/etc/passwd", "../a", "a\0"),
     coco([1]),
     coco(categories=[]),
     coco(categories=[{"id": 7}, {"id": 8}]),

@@ -260,7 +260,11 @@ def archive_texts(archive):
 
 def other_files(archive):
     (archive.images / "Thumbs.db").write_bytes(b"x")
-    (archive.masks / "ISIC_9_segmentation.png").write_bytes(PNG)
+    (archive.masks / ".DS_Store").write_bytes(b"x")
+
+
+def superpixels(archive):
+    (archive.images / "ISIC_0000009_superpixels.png").write_bytes(PNG)
 
 
 # What is done to the folders; the rows as (id, reason, action); whether the pair is used.
@@ -271,7 +275,8 @@ NAME_CASES = [
     (two_masks, [("ISIC_0000009", "duplicate_id", "excluded")] * 3, False),
     (upper_case_and_nested, [], True),
     (archive_texts, [], True),
-    (other_files, [("", "not_isic_name", "ignored")] * 2, True),
+    (other_files, [("", "not_an_image", "ignored")] * 2, True),
+    (superpixels, [("", "not_isic_name", "ignored")], True),
 ]
 
 
@@ -311,7 +316,7 @@ def test_a_name_that_is_no_text_costs_nothing_else(tmp_path):
     Path(os.fsdecode(bytes(archive.images) + b"/caf\xe9\n.txt")).write_text("note")
     assert convert(archive.options()).exit_code == 0
     (row,) = audit_rows(archive.output)
-    assert (row["file"], row["reason"]) == ("caf\\xe9\\x0a.txt", "not_isic_name")
+    assert (row["file"], row["reason"]) == ("caf\\xe9\\x0a.txt", "not_an_image")
 
 
 @pytest.mark.parametrize("error", [MemoryError, ValueError("odd"), RuntimeError("of a library")])
@@ -355,5 +360,12 @@ def test_table_in_the_documentation_is_complete():
         "near_duplicate_across_splits",
         "not_in_split_file",
         "missing_from_input",
+        # in test_convert_names.py
+        *("mask_of_two_images", "name_too_long", "no_part_of_a_pair"),
+        "unsafe_path",  # in test_convert_zip.py
+        # in test_convert_coco.py
+        *("image_missing", "coco_record", "mask_other_category", "mask_regions"),
+        # in test_convert_groups.py
+        *("not_in_groups_file", "group_across_splits"),
     }
     assert documented == tested | elsewhere

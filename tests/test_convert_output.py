@@ -209,10 +209,11 @@ def test_no_usable_pair_says_why_and_keeps_the_audit(tmp_path):
     for number in range(3):
         (archive.images / f"IMD{number:03d}.bmp").write_bytes(b"BM")
     archive.add(7, image=b"")
-    with pytest.raises(LesionError, match=r"3 not_isic_name \(IMD000\.bmp\), 1 image_empty_file"):
+    words = r"3 image_without_mask \(IMD000\.bmp\), 1 image_empty_file"
+    with pytest.raises(LesionError, match=words):
         convert(archive.options())
     rows = audit_rows(archive.output)
-    assert [row["reason"] for row in rows].count("not_isic_name") == 3
+    assert [row["reason"] for row in rows].count("image_without_mask") == 3
     archive.add(1)
     assert sum(convert(archive.options()).splits.values()) == 1  # the audit alone is no obstacle
 

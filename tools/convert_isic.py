@@ -1,12 +1,14 @@
 #!/usr/bin/env python
-"""Convert the ISIC 2018 Task 1 archives to a data set that training reads.
+"""Convert images of lesions and their masks, ISIC's or yours, to a data set that training reads.
 
 Called as: tools/convert_isic.py --images DIR --masks DIR --output DIR [option ...]
 """
 
 from pathlib import Path
+from typing import Any
 
 from lesion_d2.command_line import tool_parser
+from lesion_d2.convert.pairs import MASK_SUFFIXES
 from lesion_d2.errors import LesionError, run_tool
 from lesion_d2.parallel import available_cpus
 
@@ -17,6 +19,14 @@ examples:
   # the split of an earlier conversion, at another size
   tools/convert_isic.py --images Training_Input --masks Training_GroundTruth \\
       --output datasets/isic2018_512 --resize 512 --split-file datasets/isic2018/split.json
+  # archives as they were downloaded
+  tools/convert_isic.py --images images_part_1.zip images_part_2.zip --masks masks.zip \\
+      --groups HAM10000_metadata.csv --output datasets/ham10000
+  # images and masks side by side, called photo.jpg and photo_outline.png
+  tools/convert_isic.py --images mine --masks mine --mask-suffix _outline --output datasets/mine
+  # lesions that were drawn in another tool, exported as COCO
+  tools/convert_isic.py --images mine --coco instances.json --category lesion \\
+      --output datasets/mine
 
 datasets/README.md has the archives and the size rule, docs/bad_input.md what happens to bad files.
 exit status: 0 every file was used, 2 some were left out (see audit.csv), 1 no data set was written
@@ -36,12 +46,23 @@ def main() -> int:
 def _parse() -> dict:
     parser = tool_parser(__doc__, EPILOG)
     add = parser.add_argument
-    add("--images", type=Path, metavar="DIR", help="folder of the images, searched recursively")
-    add("--masks", type=Path, metavar="DIR", help="folder of the masks")
+    several: dict[str, Any] = {"type": Path, "metavar": "DIR", "nargs": "+"}
+    what = "folders of the images, searched with all below them, or zip archives"
+    add("--images", **several, help=what)
+    add("--masks", **several, help="folders or zip archives of the masks")
     for split in ("val", "test"):
         for kind in ("images", "masks"):
             what = f"{kind} of a given {split} split; --{kind} is then train, nothing is split"
-            add(f"--{split}-{kind}", type=Path, metavar="DIR", help=what)
+            add(f"--{split}-{kind}", **several, help=what)
+    what = (
+        "what a mask's name has beyond its image's, if anything, as _mask "
+        f"(default: one of {', '.join(MASK_SUFFIXES)})"
+    )
+    several = {"nargs": "+", "dest": "mask_suffixes", "metavar": "SUFFIX"}
+    add("--mask-suffix", **several, default=MASK_SUFFIXES, help=what)
+    what = "COCO file of another tool, in place of --masks; regions of one image are one lesion"
+    add("--coco", type=Path, metavar="FILE", help=what)
+    add("--category", metavar="NAME", help="of the lesion in --coco (default: its only category)")
     add("--output", type=Path, metavar="DIR", required=True, help="folder to create")
     add("--seed", type=int, default=0, help="seed of the split (default: 0)")
     add("--test-fraction", type=float, default=0.25, help="part of all pairs (default: 0.25)")
@@ -56,8 +77,15 @@ def _parse() -> dict:
     add("--segmentation", choices=("rle", "polygon"), default="rle", help=what)
     what = "processes (default: the CPUs available)"
     add("--workers", type=int, default=available_cpus(), help=what)
-    add("--split-file", type=Path, metavar="FILE", help="use the split of this split.json")
-    add("--no-group", dest="group", action="store_false", help="plain random split")
+    what = (
+        "use the split of this split.json, of a JSON file of lists called train, val and test, or "
+        "of a folder of train.txt, val.txt and test.txt"
+    )
+    add("--split-file", type=Path, metavar="FILE", help=what)
+    what = "CSV file of image_id and lesion_id or patient_id; what has one in common stays together"
+    add("--groups", type=Path, metavar="FILE", help=what)
+    what = "search for no pictures of the same lesion; --groups still counts"
+    add("--no-group", dest="group", action="store_false", help=what)
     add("--strict", action="store_true", help="fail, and write nothing, if a pair is unusable")
     add("--overwrite", action="store_true", help="replace the converted data set at --output")
 
@@ -73,18 +101,20 @@ def _resize(text: str) -> str | int:
     return text if text in ("original", "none") else int(text)
 
 
-def _folders(options: dict) -> dict[str, tuple[Path, Path]]:
+def _folders(options: dict) -> dict[str, tuple[list[Path], list[Path]]]:
     """Take the folder options out of ``options`` and pair them up."""
     folders = {}
     for split, prefix in (("train", ""), ("val", "val_"), ("test", "test_")):
         images, masks = options.pop(f"{prefix}images"), options.pop(f"{prefix}masks")
+        if split == "train" and options["coco"] and images and masks is None:
+            masks = []
         if (images is None) != (masks is None):
             flag = prefix.replace("_", "-")
             raise LesionError(f"--{flag}images and --{flag}masks must be given together")
         if images is not None:
             folders[split] = (images, masks)
     if not folders:
-        raise LesionError("no input: give --images and --masks")
+        raise LesionError("no input: give --images and --masks, or --images and --coco")
     return {"all": folders["train"]} if list(folders) == ["train"] else folders
 
 

@@ -80,7 +80,7 @@ def given_pairs(root: Path) -> list[Pair]:
         )
     pairs, *_ = find_pairs(*archive)
     for pair in pairs:
-        if pair.image.path.suffix != ".jpg":
+        if pair.image.place.suffix != ".jpg":
             raise LesionError(f"--dataset: {pair.image.path}: the recipes read .jpg images only")
     return pairs
 

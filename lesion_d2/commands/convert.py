@@ -1,14 +1,25 @@
-"""The whole conversion: from folders of the archives to a data set folder."""
+"""The whole conversion: from folders or archives of images to a data set folder."""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+from lesion_d2.convert.coco import find_drawn
+from lesion_d2.convert.groups import read_groups
 from lesion_d2.convert.output import AUDIT, output_folder, write_audit, write_coco
 from lesion_d2.convert.pair import PairSettings, Record, Resize, convert_pair
-from lesion_d2.convert.pairs import AuditRow, Pair, find_pairs
+from lesion_d2.convert.pairs import (
+    MASK_SUFFIXES,
+    AuditRow,
+    Pair,
+    find_pairs,
+    image_numbers,
+    is_isic,
+)
+from lesion_d2.convert.sources import Places, as_paths
 from lesion_d2.convert.split import deal, fingerprint
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.data.manifest import Manifest, read_manifest
@@ -23,8 +34,9 @@ class ConvertOptions:
     """What to convert and how.
 
     Attributes:
-        folders: the folder of images and the folder of masks, either under the one key ``all``,
-            to be split here, or under any of ``train``, ``val`` and ``test``, to stay so.
+        folders: the folders or zip archives of images and those of masks, either under the one
+            key ``all``, to be split here, or under any of ``train``, ``val`` and ``test``, to stay
+            so.
         output: the folder to create.
         seed: of the split.
         test_fraction: part of all pairs, rounded up, in [0, 1].
@@ -34,13 +46,18 @@ class ConvertOptions:
         foreground: 255 (only 255 is lesion) or 128 (above 128 is lesion).
         polygons: write polygons in place of the exact RLE.
         workers: number of processes; 1 stays in this one.
-        split_file: a ``split.json`` whose split is used again.
+        mask_suffixes: what the name of a mask has beyond that of its image, in any case.
+        coco: a COCO file of another tool, in place of masks.
+        category: the name of the lesion in it; None for its only category.
+        split_file: a split that is used, see :func:`~lesion_d2.data.manifest.read_manifest`.
         group: keep near-duplicates in one split.
+        groups: a CSV file; images of one group stay in one split, see
+            :func:`~lesion_d2.convert.groups.read_groups`.
         strict: fail instead of leaving a pair out.
         overwrite: replace a converted data set at ``output``.
     """
 
-    folders: dict[str, tuple[Path, Path]]
+    folders: dict[str, tuple[Places, Places]]
     output: Path
     seed: int = 0
     test_fraction: float = 0.25
@@ -50,8 +67,12 @@ class ConvertOptions:
     foreground: int = 255
     polygons: bool = False
     workers: int = 1
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES
+    coco: Path | None = None
+    category: str | None = None
     split_file: Path | None = None
     group: bool = True
+    groups: Path | None = None
     strict: bool = False
     overwrite: bool = False
 
@@ -60,8 +81,8 @@ class ConvertOptions:
 class Summary:
     """What a conversion to ``output`` did.
 
-    ``splits`` has numbers of pairs, ``groups`` is the number of groups of near-duplicates, and
-    ``rows`` are the audit, sorted.
+    ``splits`` has numbers of pairs, ``groups`` is the number of groups of images of
+    one lesion, and ``rows`` are the audit, sorted.
     """
 
     output: Path
@@ -115,7 +136,7 @@ def convert(options: ConvertOptions) -> Summary:
     """
     options = replace(options, output=options.output.resolve())
     _check(options)
-    pairs, given, rows = _collect(options.folders)
+    pairs, given, rows = _collect(options)
     manifest = read_manifest(options.split_file) if options.split_file else None
     if manifest:
         given = manifest.split_of()
@@ -142,11 +163,11 @@ def convert(options: ConvertOptions) -> Summary:
         if not records:
             raise _no_pair(options, rows)
 
-        groups = _find_groups(records, given, rows) if settings.signatures else []
+        groups = _find_groups(options, records, given, rows)
         manifest = _split(options, records, groups, given, manifest)
         keys = ("prescale", "resize", "foreground")
         for split, ids in manifest.splits.items():
-            info = {"description": f"ISIC 2018 Task 1, {split} split"}
+            info = {"description": f"{_source(records)}, {split} split"}
             info |= {key: getattr(options, key) for key in keys}
             write_coco(folder / f"{split}.json", [records[isic_id] for isic_id in ids], info)
         manifest.write(folder / "split.json")
@@ -167,23 +188,37 @@ def _check(options: ConvertOptions) -> None:
         raise LesionError(f"workers: {options.workers} is less than 1")
     if options.split_file and "all" not in options.folders:
         raise LesionError("split_file: the folders already are a split; leave one of them out")
-    for pair in options.folders.values():
-        for folder in (path.resolve() for path in pair):
-            if folder.is_relative_to(options.output) or options.output.is_relative_to(folder):
-                raise LesionError(
-                    f"{options.output}: lies inside an input folder, or holds one; "
-                    "give an output folder apart from them"
-                )
+    if not options.mask_suffixes or not all(options.mask_suffixes):
+        raise LesionError("mask_suffixes: empty; give what a mask's name ends with, as _mask")
+    if options.coco and ("all" not in options.folders or as_paths(options.folders["all"][1])):
+        raise LesionError("coco: the lesions are in the file; leave the folders of masks out")
+    if options.category and not options.coco:
+        raise LesionError("category: is of a COCO file; give one, too")
+    for folder in (path.resolve() for path in _inputs(options)):
+        if folder.is_relative_to(options.output) or options.output.is_relative_to(folder):
+            raise LesionError(
+                f"{options.output}: lies inside an input folder, or holds one; "
+                "give an output folder apart from them"
+            )
+
+
+def _inputs(options: ConvertOptions) -> list[Path]:
+    """Return all folders and archives that are read."""
+    parts = options.folders.values()
+    return [path for images, masks in parts for part in (images, masks) for path in as_paths(part)]
 
 
 def _collect(
-    folders: dict[str, tuple[Path, Path]],
+    options: ConvertOptions,
 ) -> tuple[list[Pair], dict[str, str], list[AuditRow]]:
     """Return the pairs of all folders, the split of each id where given, and audit rows."""
     by_id: dict[str, list[tuple[str, Pair]]] = {}
     rows = []
-    for split, (images, masks) in folders.items():
-        found, found_rows = find_pairs(images, masks)
+    for split, (images, masks) in options.folders.items():
+        if options.coco:
+            found, found_rows = find_drawn(options.coco, images, options.category)
+        else:
+            found, found_rows = find_pairs(images, masks, options.mask_suffixes)
         rows += found_rows
         for pair in found:
             by_id.setdefault(pair.isic_id, []).append((split, pair))
@@ -192,7 +227,7 @@ def _collect(
     for isic_id, places in sorted(by_id.items()):
         if len(places) == 1:
             pairs.append(places[0][1])
-            if "all" not in folders:
+            if "all" not in options.folders:
                 given[isic_id] = places[0][0]
         else:
             detail = "given for " + " and ".join(split for split, _ in places)
@@ -200,7 +235,14 @@ def _collect(
                 AuditRow(isic_id, pair.image.name, "id_in_two_splits", "excluded", detail)
                 for _, pair in places
             ]
-    return pairs, given, rows
+    numbers = image_numbers([pair.isic_id for pair in pairs])
+    return [replace(pair, number=numbers[pair.isic_id]) for pair in pairs], given, rows
+
+
+def _source(ids: Iterable[str]) -> str:
+    """Return what to call the data of these ids in a COCO file."""
+    isic = all(is_isic(isic_id) for isic_id in ids)
+    return "ISIC 2018 Task 1" if isic else "Lesions"
 
 
 def _keep_known(pairs: list[Pair], known: dict[str, str], rows: list[AuditRow]) -> list[Pair]:
@@ -230,7 +272,7 @@ def _check_strict(options: ConvertOptions, rows: list[AuditRow]) -> None:
 
 def _no_pair(options: ConvertOptions, rows: list[AuditRow]) -> LesionError:
     """Return the error that says why; keep the audit, unless an earlier data set is there."""
-    searched = ", ".join(str(path) for pair in options.folders.values() for path in pair)
+    searched = ", ".join(map(str, _inputs(options)))
     counts = Counter(row.reason for row in rows)
     first = {row.reason: row.file or row.isic_id for row in sorted(rows, reverse=True)}
     reasons = ", ".join(f"{n} {reason} ({first[reason]})" for reason, n in counts.most_common())
@@ -244,17 +286,25 @@ def _no_pair(options: ConvertOptions, rows: list[AuditRow]) -> LesionError:
 
 
 def _find_groups(
-    records: dict[str, Record], given: dict[str, str], rows: list[AuditRow]
+    options: ConvertOptions,
+    records: dict[str, Record],
+    given: dict[str, str],
+    rows: list[AuditRow],
 ) -> list[list[str]]:
-    """Group near-duplicates; where the split is given, note those that straddle it."""
+    """Group images of one lesion; where the split is given, note those that straddle it."""
     signatures = {i: record.signature for i, record in records.items() if record.signature}
-    groups = group_pairs(find_near_duplicates(signatures))
-    for group in groups if given else []:
-        if len({given[isic_id] for isic_id in group}) > 1:
-            detail = ", ".join(f"{isic_id} in {given[isic_id]}" for isic_id in group)
-            reason = "near_duplicate_across_splits"
-            rows += [AuditRow(isic_id, "", reason, "accepted", detail) for isic_id in group]
-    return groups
+    near = [(pair.first, pair.second) for pair in find_near_duplicates(signatures)]
+    listed: list[tuple[str, str]] = []
+    if options.groups:
+        listed, others = read_groups(options.groups, records)
+        rows += [AuditRow(i, "", "not_in_groups_file", "accepted", "alone") for i in others]
+    reasons = ("near_duplicate_across_splits", near), ("group_across_splits", listed)
+    for reason, edges in reasons if given else ():
+        for group in group_pairs(edges):
+            if len({given[isic_id] for isic_id in group}) > 1:
+                detail = ", ".join(f"{isic_id} in {given[isic_id]}" for isic_id in group)
+                rows += [AuditRow(isic_id, "", reason, "accepted", detail) for isic_id in group]
+    return group_pairs(near + listed)
 
 
 def _split(
@@ -269,7 +319,8 @@ def _split(
     if not given:
         fractions = options.test_fraction, options.val_fraction
         splits = deal(list(records), groups, options.seed, *fractions)
-        return Manifest(options.seed, *fractions, options.group, print_of_input, splits, groups)
+        grouped = options.group or bool(options.groups)
+        return Manifest(options.seed, *fractions, grouped, print_of_input, splits, groups)
     splits = {split: sorted(i for i in records if given[i] == split) for split in SPLITS}
     if manifest:
         return replace(manifest, input_fingerprint=print_of_input, splits=splits)

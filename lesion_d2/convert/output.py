@@ -12,7 +12,7 @@ from lesion_d2.convert.pair import Record
 from lesion_d2.convert.pairs import AuditRow
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
-from lesion_d2.files import alone, atomic_write, escape_name, read_json
+from lesion_d2.files import alone, atomic_write, escape_name, read_json, walk_files
 
 AUDIT = "audit.csv"
 _NAMES = {"images", "split.json", AUDIT, *(f"{split}.json" for split in SPLITS)}
@@ -53,12 +53,9 @@ def _others(output: Path) -> set[str]:
             content = read_json(path, "give another folder")
             with suppress(KeyError, TypeError):  # JSON of another shape lists nothing
                 listed |= {record["file_name"] for record in content["images"]}
-    found = {
-        path.relative_to(output).as_posix()
-        for folder in (output, output / "images")
-        if folder.is_dir()
-        for path in folder.iterdir()
-    }
+    images = output / "images"
+    inside = walk_files(images) if images.is_dir() else ()
+    found = {path.relative_to(output).as_posix() for path in (*output.iterdir(), *inside)}
     return {escape_name(name) for name in found - listed - _NAMES}
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from lesion_d2.convert.pairs import Action, AuditRow, Pair
+from lesion_d2.convert.sources import SourceFile
 from lesion_d2.files import naming
 from lesion_d2.images.duplicates import Signature, signature
 from lesion_d2.images.masks import Note, read_lesion
@@ -21,7 +22,7 @@ from lesion_d2.images.polygons import mask_polygons
 from lesion_d2.images.reading import Header, decode_image, read_header
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.images.scaling import orient, resize_mask, scaled_size, unorient
-from lesion_d2.images.source import BadFileError, read_source
+from lesion_d2.images.source import BadFileError
 
 Resize = Literal["original", "none"] | int
 
@@ -59,7 +60,7 @@ class Record:
     """A converted pair.
 
     Attributes:
-        isic_id: for example ``ISIC_0000000``.
+        isic_id: of the pair.
         image: its entry in COCO's ``images``.
         annotation: its entry in COCO's ``annotations``.
         digest: id and SHA-256 of both input files, one line of the fingerprint.
@@ -107,17 +108,11 @@ def target_scale(height: int, width: int, prescale: Fraction, resize: Resize) ->
 
 def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record:
     with _auditing(pair, "image", rows) as note:
-        image_data, image_header = _load(pair.image.path, note)
+        image_data, image_header = _load(pair.image, note)
     height, width = image_header.shown_size
     scale = target_scale(height, width, settings.prescale, settings.resize)
     with _auditing(pair, "mask", rows) as note:
-        mask_data, mask_header = _load(pair.mask.path, note)
-        if mask_header.shown_size != (height, width):
-            shown = "{1}x{0}".format(*mask_header.shown_size)
-            fits = mask_header.shown_size == (image_header.height, image_header.width)
-            hint = "; it fits the image as stored, before its EXIF rotation" if fits else ""
-            raise BadFileError("size_differs", f"{shown}, image {width}x{height}{hint}")
-        lesion = read_lesion(mask_data, mask_header, settings.foreground, note)
+        lesion, mask_data = _read_lesion(pair, image_header, settings.foreground, note)
         stored = unorient(lesion, image_header.orientation)
         lesion = orient(resize_mask(stored, scale), image_header.orientation)
         if not lesion.any():
@@ -127,7 +122,6 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
             pair, settings.images, image_data, image_header, scale, note
         )
     digests = (hashlib.sha256(data).hexdigest() for data in (image_data, mask_data))
-    number = int(pair.isic_id.removeprefix("ISIC_"))
     rle = encode_mask(lesion)
     if settings.polygons:  # each region's outline: COCO has no holes
         shape: Any = [polygon.exterior.ravel().tolist() for polygon in mask_polygons(lesion)]
@@ -136,7 +130,7 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
     return Record(
         isic_id=pair.isic_id,
         image={
-            "id": number,
+            "id": pair.number,
             "file_name": f"images/{file_name}",
             "height": lesion.shape[0],
             "width": lesion.shape[1],
@@ -145,8 +139,9 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
             "original_width": width,
         },
         annotation={
-            "id": number + 1,  # pycocotools' matching takes an annotation id of 0 for "no match"
-            "image_id": number,
+            "id": pair.number
+            + 1,  # pycocotools' matching takes an annotation id of 0 for "no match"
+            "image_id": pair.number,
             "category_id": 1,
             "segmentation": shape,
             "area": int(coco_mask.area(rle)),
@@ -172,8 +167,28 @@ def _auditing(pair: Pair, kind: Literal["image", "mask"], rows: list[AuditRow]) 
         raise _ExcludedError(row(error.reason, "excluded", str(error))) from error
 
 
-def _load(path: Path, note: Note) -> tuple[bytes, Header]:
-    data = read_source(path)
+def _read_lesion(
+    pair: Pair, image: Header, foreground: int, note: Note
+) -> tuple[npt.NDArray[np.bool_], bytes]:
+    """Return the lesion of the image's size, and the bytes that it was made from."""
+
+    def check_size(height: int, width: int) -> None:
+        if (height, width) != image.shown_size:
+            fits = (height, width) == (image.height, image.width)
+            hint = "; it fits the image as stored, before its EXIF rotation" if fits else ""
+            shown = "{1}x{0}".format(*image.shown_size)
+            raise BadFileError("size_differs", f"{width}x{height}, image {shown}{hint}")
+
+    if pair.regions:
+        check_size(pair.regions.height, pair.regions.width)
+        return pair.regions.read(note), pair.regions.to_bytes()
+    data, header = _load(pair.mask, note)
+    check_size(*header.shown_size)
+    return read_lesion(data, header, foreground, note), data
+
+
+def _load(file: SourceFile, note: Note) -> tuple[bytes, Header]:
+    data = file.read()
     header = read_header(data)
     if header.orientation != 1:
         note("exif_rotation", f"orientation {header.orientation} applied")
@@ -195,13 +210,16 @@ def _place_image(
     elif header.mode != "RGB":
         note("not_rgb", f"mode {header.mode}, read as RGB")
 
-    if stays:
-        name = pair.isic_id + pair.image.path.suffix.lower()
-        _link(pair.image.path.resolve(), folder / name, data)
-    else:
-        name = f"{pair.isic_id}.jpg"
+    name = pair.isic_id + (pair.image.place.suffix.lower() if stays else ".jpg")
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not stays:
         _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        _write_new(folder / name, jpeg.tobytes())
+        _write_new(target, jpeg.tobytes())
+    elif pair.image.info:
+        _write_new(target, data)
+    else:
+        _link(pair.image.path.resolve(), target, data)
     return name, pixels
 
 

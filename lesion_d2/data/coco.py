@@ -4,7 +4,8 @@ Detectron2's loader and pycocotools take a file on trust: malformed run lengths 
 crash or hang them, and other faults show when a training meets the record.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
@@ -26,8 +27,9 @@ def read_records(content: Any, root: Path) -> list[dict[str, Any]]:
     The one category, of any name, is the lesion. File names are relative to ``root``.
 
     Returns:
-        one dict an image with Detectron2's standard keys but ``bbox_mode``, and ``isic_id``, the
-        file's stem. Run lengths are compressed; boxes are those of the masks, x, y, width, height.
+        one dict an image with Detectron2's standard keys but ``bbox_mode``, and ``isic_id``: the
+        record's own, else the file's stem, with its folders where others have this stem. Run
+        lengths are compressed; boxes are those of the masks, x, y, width, height.
 
     Raises:
         LesionError: for the first record that cannot be right; it is named.
@@ -38,14 +40,16 @@ def read_records(content: Any, root: Path) -> list[dict[str, Any]]:
     if len(categories) != 1:
         raise LesionError(f"has {len(categories)} categories; give one, the lesion")
     records: dict[int, dict[str, Any]] = {}
-    stems = set()
-    for image in _dicts(content, "images"):
-        record = _read_image(image, root)
+    images = list(_dicts(content, "images"))
+    stems = Counter(PurePosixPath(str(image.get("file_name"))).stem for image in images)
+    names = set()
+    for image in images:
+        record = _read_image(image, root, stems)
         if record["image_id"] in records:
             raise LesionError(f"image id {record['image_id']} is there twice")
-        if record["isic_id"] in stems:
+        if record["isic_id"] in names:
             raise LesionError(f"two images are called {record['isic_id']}")
-        stems.add(record["isic_id"])
+        names.add(record["isic_id"])
         records[record["image_id"]] = record
     for annotation in _dicts(content, "annotations"):
         image_id = annotation.get("image_id")
@@ -56,9 +60,10 @@ def read_records(content: Any, root: Path) -> list[dict[str, Any]]:
             raise LesionError(f"an annotation of category {category!r}, which is not there")
         record = records[image_id]
         try:
-            lesion = _read_annotation(annotation, record["height"], record["width"])
+            drawn, rle = read_segmentation(annotation, record["height"], record["width"])
         except LesionError as error:
             raise LesionError(f"{record['isic_id']}: {error}") from error
+        lesion = {"segmentation": drawn, "bbox": coco_mask.toBbox(rle).tolist(), "category_id": 0}
         record["annotations"].append(lesion)
     return [records[image_id] for image_id in sorted(records)]
 
@@ -73,35 +78,47 @@ def _dicts(content: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
         yield entry
 
 
-def _read_image(image: dict[str, Any], root: Path) -> dict[str, Any]:
-    name, image_id = image.get("file_name"), image.get("id")
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise LesionError(f"file_name {_short(name)} is not a name")
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.stem:
-        raise LesionError(f"file_name {_short(name)} is outside the folder of the data set")
+def _read_image(image: dict[str, Any], root: Path, stems: Mapping[str, int]) -> dict[str, Any]:
+    name, image_id = image.get("file_name", ""), image.get("id")
+    path = _inside("file_name", name)
+    plain = path.stem if stems[path.stem] == 1 else str(path.with_suffix(""))
+    isic_id = image.get("isic_id", plain)
+    _inside("isic_id", isic_id)
     if not _is_integer(image_id) or not 0 <= image_id < FLIP_ID_STEP:
         raise LesionError(
             f"{name}: id {_short(image_id)} is not a whole number from 0 to {FLIP_ID_STEP - 1}"
         )
     height, width = image.get("height"), image.get("width")
-    if (
-        not (_is_integer(height) and _is_integer(width))
-        or min(height, width) < 1
-        or height * width > MAX_PIXELS
-    ):
+    if not is_size(height, width):
         raise LesionError(f"{name}: height {_short(height)} and width {_short(width)} cannot be")
     return {
         "file_name": str(root / name),
         "image_id": image_id,
-        "isic_id": path.stem,
+        "isic_id": isic_id,
         "height": height,
         "width": width,
         "annotations": [],
     }
 
 
-def _read_annotation(annotation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
+def _inside(key: str, name: Any) -> PurePosixPath:
+    """Return a name as a path below the folder of the data set."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise LesionError(f"{key} {_short(name)} is not a name")
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.stem:
+        raise LesionError(f"{key} {_short(name)} is outside the folder of the data set")
+    return path
+
+
+def read_segmentation(
+    annotation: dict[str, Any], height: int, width: int
+) -> tuple[list[list[float]] | dict[str, Any], dict[str, Any]]:
+    """Return an annotation's polygons or compressed run lengths, and run lengths in any case.
+
+    Raises:
+        LesionError: if they cannot be right on an image of this size, or hold no pixel.
+    """
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
         segmentation = rle = _read_rle(segmentation, height, width)
@@ -113,11 +130,7 @@ def _read_annotation(annotation: dict[str, Any], height: int, width: int) -> dic
         raise LesionError("an annotation without run lengths or polygons")
     if not coco_mask.area(rle):
         raise LesionError("an annotation without a pixel of lesion")
-    return {
-        "segmentation": segmentation,
-        "bbox": coco_mask.toBbox(rle).tolist(),
-        "category_id": 0,
-    }
+    return segmentation, rle
 
 
 def _read_rle(rle: dict[str, Any], height: int, width: int) -> dict[str, Any]:
@@ -141,6 +154,12 @@ def _check_polygon(polygon: Any, height: int, width: int) -> None:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not -_MARGIN <= value <= side + _MARGIN:
                 raise LesionError(f"a polygon with {_short(value)}, outside {width}x{height}")
+
+
+def is_size(height: Any, width: Any) -> bool:
+    """Say whether two values can be the sides of an image, in pixels."""
+    whole = _is_integer(height) and _is_integer(width)
+    return whole and min(height, width) >= 1 and height * width <= MAX_PIXELS
 
 
 def _is_integer(value: Any) -> TypeGuard[int]:

@@ -1,11 +1,14 @@
 """The manifest of a converted data set, ``split.json``: which id is in which split."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json, write_json
+from lesion_d2.images.source import SUFFIXES
 
 MANIFEST_FORMAT = 1
 
@@ -41,15 +44,55 @@ class Manifest:
         return {isic_id: split for split, ids in self.splits.items() for isic_id in ids}
 
 
+def without_suffix(name: str) -> str:
+    """Return the name of an image in a list, where it may have the suffix of a file."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in SUFFIXES else name
+
+
+def _plain(lists: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Return the content of a ``split.json`` with ids by split and nothing else known."""
+    if not all(isinstance(names, list) for names in lists.values()):
+        raise ValueError("what is in it are no lists")
+    splits = {
+        split: [without_suffix(line.strip()) for line in lists.get(split, ()) if line.strip()]
+        for split in SPLITS
+    }
+    unknown = dict.fromkeys(("seed", "test_fraction", "val_fraction"))
+    known = {"format": MANIFEST_FORMAT, "grouped": False, "input_fingerprint": "", "groups": []}
+    return {**unknown, **known, "splits": splits}
+
+
+def _read_lists(folder: Path) -> dict[str, list[str]]:
+    """Return the lines of the ``train.txt``, ``val.txt`` and ``test.txt`` that are in a folder."""
+    try:
+        return {
+            split: path.read_text(encoding="utf-8-sig").splitlines()
+            for split in SPLITS
+            if (path := folder / f"{split}.txt").exists()
+        }
+    except (OSError, ValueError) as error:
+        raise LesionError(f"{folder}: a list cannot be read ({error}); mend it") from error
+
+
 def read_manifest(path: Path) -> Manifest:
-    """Read a ``split.json``.
+    """Read a ``split.json``, or plain lists of ids.
+
+    These are JSON of the form ``{"train": [...], "val": [...], "test": [...]}``, or a folder of
+    ``train.txt``, ``val.txt`` and ``test.txt`` with an id or file name a line. A split may be
+    missing.
 
     Raises:
         LesionError: if it is missing, not such a file, or puts an id in two splits.
     """
-    remedy = "give the split.json of a converted data set"
-    content = read_json(path, remedy)
+    remedy = (
+        "give the split.json of a converted data set, JSON lists of train, val and test, or a "
+        "folder of train.txt, val.txt and test.txt"
+    )
+    content = _read_lists(path) if path.is_dir() else read_json(path, remedy)
     try:
+        if not content or content.keys() <= {*SPLITS}:
+            content = _plain(content)
         if content.pop("format") != MANIFEST_FORMAT:
             raise ValueError(f"its format is not {MANIFEST_FORMAT}")
         if "fingerprint" in content:  # its name in earlier files
@@ -59,6 +102,8 @@ def read_manifest(path: Path) -> Manifest:
             raise ValueError(f"its splits are not {', '.join(SPLITS)}")
         if len(manifest.split_of()) != sum(map(len, manifest.splits.values())):
             raise ValueError("an id is in it twice")
+        if not manifest.split_of():
+            raise ValueError("no id is in it")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise LesionError(f"{path}: not a split manifest ({error}); {remedy}") from error
     return manifest

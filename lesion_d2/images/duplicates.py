@@ -98,9 +98,9 @@ def find_near_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicateP
     return pairs
 
 
-def group_pairs(pairs: Iterable[DuplicatePair]) -> list[list[str]]:
-    """Merge pairs that share an image into groups of ids, each sorted, sorted by their first."""
-    edges = [(pair.first, pair.second) for pair in pairs]
+def group_pairs(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Merge pairs of ids that share one into groups, each sorted, sorted by their first."""
+    edges = list(pairs)
     ids, ends = np.unique(np.array(edges, str).reshape(-1, 2), return_inverse=True)
     first, second = ends.reshape(-1, 2).T
     graph = coo_array((np.ones(len(edges)), (first, second)), shape=(len(ids), len(ids)))

@@ -59,6 +59,12 @@ def read_lesion(data: bytes, header: Header, foreground: int, note: Note) -> npt
     lesion = read_mask(data, header, foreground, note)
     if not lesion.any():
         raise BadFileError("empty", f"no lesion by the rule for --foreground {foreground}")
+    check_lesion(lesion, note)
+    return lesion
+
+
+def check_lesion(lesion: npt.NDArray[np.bool_], note: Note) -> None:
+    """Note what is unusual about a lesion of shape (H, W): its border, its parts."""
     if lesion.all():
         note("all_lesion", "every pixel is lesion")
     elif (share := _border_share(lesion)) > BORDER_SHARE:
@@ -68,7 +74,6 @@ def read_lesion(data: bytes, header: Header, foreground: int, note: Note) -> npt
     components = np.count_nonzero(tree[0, :, 3] < 0)
     if components > 1:
         note("components", f"{components} separate parts, kept as one lesion")
-    return lesion
 
 
 def write_mask(path: Path, mask: npt.NDArray[np.bool_]) -> None:

@@ -3,6 +3,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
 # Every suffix of a file that counts as an image. What a file holds decides how it is read.
 SUFFIXES = (
@@ -55,14 +56,22 @@ def read_source(path: Path) -> bytes:
             raise BadFileError("unreadable", "a folder, device or pipe, not a file")
         # It may have become a pipe since it was looked at.
         with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size > MAX_BYTES:
-                raise BadFileError("too_large", f"{size:,} bytes, at most {MAX_BYTES:,} are read")
-            start = stream.read(_SIGNATURE_BYTES)
-            image_format(start)
-            return start + stream.read(MAX_BYTES)
+            return read_stream(stream, os.fstat(stream.fileno()).st_size)
     except (OSError, ValueError) as error:  # the latter for a null character in the path
         raise BadFileError("unreadable", getattr(error, "strerror", None) or str(error)) from error
+
+
+def read_stream(stream: IO[bytes], size: int) -> bytes:
+    """Return what a stream of ``size`` bytes holds, if it begins like an image.
+
+    Raises:
+        BadFileError: as :func:`read_source`.
+    """
+    if size > MAX_BYTES:
+        raise BadFileError("too_large", f"{size:,} bytes, at most {MAX_BYTES:,} are read")
+    start = stream.read(_SIGNATURE_BYTES)
+    image_format(start)
+    return start + stream.read(MAX_BYTES)
 
 
 def image_format(data: bytes) -> str:

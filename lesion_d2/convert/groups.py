@@ -1,0 +1,60 @@
+"""A table that says which images show the same lesion, or are of the same patient."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+from lesion_d2.data.manifest import without_suffix
+from lesion_d2.errors import LesionError
+
+# As HAM10000 and ISIC write them; of the first that is there.
+_IMAGE_COLUMNS = ("image_id", "isic_id", "image_name", "image", "id")
+# Each that is there counts: all lesions of a patient stay together.
+_GROUP_COLUMNS = ("lesion_id", "patient_id", "group")
+
+
+def read_groups(path: Path, ids: Collection[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Read a CSV file with a line an image.
+
+    Its columns are ``image_id`` (or ``isic_id``, ``image_name``, ``image``, ``id``), and one or
+    more of ``lesion_id``, ``patient_id`` and ``group``. An empty cell is no group.
+
+    Returns:
+        pairs of the given ids that have a group in common, enough to connect each group, and the
+        ids that the file does not name, sorted.
+
+    Raises:
+        LesionError: if it is missing, lacks a column, or names none of the ids.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            dialect = csv.Sniffer().sniff(stream.readline(), ",;\t")
+            stream.seek(0)
+            reader = csv.DictReader(stream, dialect=dialect)
+            lines, names = list(reader), reader.fieldnames or []
+    except OSError as error:
+        raise LesionError(f"{path}: cannot be read ({error.strerror}); give a CSV file") from error
+    except (csv.Error, ValueError) as error:
+        raise LesionError(f"{path}: not a CSV file ({error}); save it as one") from error
+    columns = [name for name in _GROUP_COLUMNS if name in names]
+    image = next((name for name in _IMAGE_COLUMNS if name in names), None)
+    if not columns or image is None:
+        raise LesionError(
+            f"{path}: has the columns {', '.join(map(str, names))}; it needs image_id, and "
+            "lesion_id, patient_id or group"
+        )
+    known = {isic_id.casefold(): isic_id for isic_id in ids}
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
+    named = set()
+    for line in lines:
+        name = without_suffix((line[image] or "").strip())
+        if isic_id := known.get(name.casefold()):
+            named.add(isic_id)
+            for column in columns:
+                if group := (line[column] or "").strip():
+                    members[column, group].append(isic_id)
+    if not named:
+        raise LesionError(f"{path}: its column {image} names none of the images; compare the names")
+    edges = [(group[0], other) for group in members.values() for other in group[1:]]
+    return edges, sorted(set(ids) - named)
