@@ -10,7 +10,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["lesion_d2", "lesion_d2.*"]),
-    package_data={"lesion_d2": ["pretrained.safetensors"], "lesion_d2.report": ["page.*"]},
+    package_data={
+        "lesion_d2": ["pretrained.safetensors"],
+        "lesion_d2.report": ["page.*"],
+        "lesion_d2.web": ["static/*"],
+    },
     python_requires=">=3.10",
     # Detectron2 itself is not on the package index under its name: see docs/install.md.
     install_requires=[
@@ -48,17 +52,25 @@ setup(
     extras_require={
         "formats": ["pillow-heif", "pydicom>=3"],  # HEIC and DICOM
         "unet": ["segmentation-models-pytorch>=0.5"],  # configs/isic_unet_cpu.yaml
+        "web": ["fastapi", "fastapi-offline", "python-multipart", "uvicorn"],  # tools/serve.py
         "dev": [
+            "axe-playwright-python",
+            "fastapi",
+            "fastapi-offline",
+            "httpx2",
             "hypothesis",
             "isic-challenge-scoring",
             "mypy",
             "pillow-heif",
+            "playwright",
             "pydicom>=3",
             "pytest",
+            "python-multipart",
             "ruff",
             "segmentation-models-pytorch>=0.5",
             "shapely>=2",
             "supervision>=0.31",  # reads labelme's files
+            "uvicorn",
         ],
     },
 )

@@ -15,6 +15,7 @@ from lesion_d2.parallel import available_cpus
 FLOORS = (
     ("benchmark",),
     ("commands",),
+    ("web",),
     ("report", "leaks", "figures"),
     ("results",),
     ("engine",),

@@ -12,7 +12,7 @@ from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detection
 from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
 from lesion_d2.files import atomic_write, write_csv, write_json
-from lesion_d2.prediction.confidence import fit_confidence
+from lesion_d2.prediction.confidence import WORDS, fit_confidence, word_for
 from lesion_d2.prediction.segmenter import load_segmenter
 
 FOLDS = 5
@@ -63,7 +63,8 @@ def tune(cfg: CfgNode) -> Path:
     print(f"{name}: {count} images, weights {weights_sha256[:12]}, Jaccard index")
     print(tabulate(map(_cells, trials), headers=HEADERS, disable_numparse=True))
     print(f"chosen: {_label(chosen)}")
-    found = failure_detection(_cross_validated(measured), measured.jaccard)
+    estimated = _cross_validated(measured)
+    found = failure_detection(estimated, measured.jaccard)
     auroc, caught, error = (
         "unknown" if found[key] is None else f"{found[key]:.3f}"
         for key in ("auroc", "caught_at_10_percent", "mean_absolute_error")
@@ -72,6 +73,11 @@ def tune(cfg: CfgNode) -> Path:
         f"confidence model, {FOLDS} folds: AUROC {auroc} for {found['failures']} images below "
         f"{FAILURE_IOU}, {caught} of them in the lowest tenth, mean absolute error {error}"
     )
+    words = np.array([word_for(value) for value in estimated])
+    for word in WORDS:
+        of_word = measured.jaccard[words == word]
+        failed = np.count_nonzero(of_word < FAILURE_IOU)
+        print(f"{word}: {len(of_word)} images, {failed} of them below {FAILURE_IOU}")
     return folder / "config.yaml"
 
 

@@ -77,10 +77,15 @@ def check_lesion(lesion: npt.NDArray[np.bool_], note: Note) -> None:
 
 
 def write_mask(path: Path, mask: npt.NDArray[np.bool_]) -> None:
-    """Write a mask of shape (H, W) as PNG: one channel of 8 bits, 255 is lesion, else 0."""
-    _, data = cv2.imencode(".png", mask.view(np.uint8) * np.uint8(255))
+    """Write a mask of shape (H, W) as :func:`mask_png` makes it."""
     with atomic_write(path, "wb") as stream:
-        stream.write(data.tobytes())
+        stream.write(mask_png(mask))
+
+
+def mask_png(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Return a mask of shape (H, W) as PNG: one channel of 8 bits, 255 is lesion, else 0."""
+    _, data = cv2.imencode(".png", mask.view(np.uint8) * np.uint8(255))
+    return data.tobytes()
 
 
 def _one_channel(pixels: npt.NDArray, mode: str, note: Note) -> npt.NDArray:

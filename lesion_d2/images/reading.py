@@ -148,7 +148,13 @@ def read_image(
     Raises:
         BadFileError: it cannot be read, or is damaged.
     """
-    data = read_source(path)
+    return decode_upright(read_source(path), enough)
+
+
+def decode_upright(
+    data: bytes, enough: int = sys.maxsize
+) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    """Decode the bytes of an image file as :func:`read_image` does the file."""
     header = read_header(data)
     scale = header.scale_for(enough) if header.kind == "JPEG" else Fraction(1)
     pixels, _ = decode_image(data, header, scale)

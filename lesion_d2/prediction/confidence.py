@@ -18,6 +18,18 @@ LARGEST = 1e6  # a weight or intercept of an estimate between 0 and 1 is never n
 FEATURES = ("score", "sharpness", "agreement", "area_share", "border_share", "candidates")
 
 
+# What an estimated IoU is called from which value on. Chosen on validation, docs/serve.md: of those
+# that are sure less than 1 % are failures, of those that are unsure half are.
+WORDS = {"sure": 0.85, "look again": 0.68, "unsure": 0.0}
+
+
+def word_for(estimated_iou: float | None) -> str | None:
+    """Return what an estimated IoU is called, a key of :data:`WORDS`; None for none."""
+    if estimated_iou is None:
+        return None
+    return next(word for word, level in WORDS.items() if estimated_iou >= level)
+
+
 def feature_row(lesion: Lesion) -> list[float]:
     """Return the features of a lesion, in the order of :data:`FEATURES`."""
     return [float(getattr(lesion, name)) for name in FEATURES]

@@ -1,0 +1,190 @@
+"""What the page and the API say of a picture and of an outline: plain values for JSON."""
+
+import base64
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, Field, model_validator
+from typing_extensions import Self
+
+from lesion_d2.images.fill import fill_rings
+from lesion_d2.images.masks import mask_png
+from lesion_d2.images.polygons import mask_polygons
+from lesion_d2.images.reading import MAX_PIXELS, decode_upright
+from lesion_d2.images.scaling import fit
+from lesion_d2.prediction.confidence import word_for
+from lesion_d2.prediction.lesion import Lesion
+from lesion_d2.prediction.predictor import LesionPredictor
+
+PICTURE_SIDE = 2048  # of the picture that the page shows
+# How far a line of the outline for editing may lie from the exact one: in pixels of a picture whose
+# longer side is 1,024 or less, and of a picture of this size where it is larger.
+TOLERANCE = 1.25
+_NO_NAME = re.compile(r"[^\w .()+-]|^\.+")
+
+Point = tuple[float, float]
+Ring = list[Point]
+
+
+class Region(BaseModel):
+    """A region and its holes, on the borders of pixels; the first corner is not repeated."""
+
+    exterior: list[tuple[int, int]]
+    holes: list[list[tuple[int, int]]]
+
+
+class Shape(BaseModel):
+    """An outline in a picture of ``width`` x ``height`` pixels."""
+
+    width: int
+    height: int
+    polygons: list[Region] = Field(description="filled, they give the mask exactly")
+    rings: list[Ring] = Field(description="the outline with few corners, as the page edits it")
+    box: tuple[int, int, int, int] = Field(description="x0, y0, x1, y1; zeros for an empty mask")
+    area_pixels: int
+    longest_diameter_pixels: float
+
+
+class Outline(Shape):
+    """What the model finds in a picture."""
+
+    score: float
+    estimated_iou: float | None
+    word: str | None = Field(description="sure, look again or unsure: see docs/serve.md")
+    model_sha256: str
+    picture: str | None = Field(default=None, description="as it is to be seen, a JPEG")
+
+
+class Frame(BaseModel):
+    """The size of a picture, in pixels."""
+
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.width * self.height > MAX_PIXELS:
+            raise ValueError(f"a picture has at most {MAX_PIXELS:,} pixels")
+        return self
+
+
+class Drawn(Frame):
+    """An outline drawn by hand: a ring inside a ring is a hole."""
+
+    rings: list[Ring]
+
+
+class Named(Frame):
+    """A picture's outline, for a file of several; the name becomes no path."""
+
+    name: str = Field(max_length=1000)
+    polygons: list[Region]
+
+
+class Collection(BaseModel):
+    """What is downloaded in one file."""
+
+    pictures: list[Named] = Field(min_length=1, max_length=1000)
+
+
+def outline_picture(
+    predictor: LesionPredictor, data: bytes, picture: bool
+) -> tuple[Outline, Lesion]:
+    """Outline the bytes of an image file; with ``picture`` the answer holds what was seen.
+
+    Raises:
+        BadFileError: it cannot be read.
+    """
+    enough = max(predictor.enough, PICTURE_SIDE if picture else 0)
+    image, size = decode_upright(data, enough)
+    (lesion,) = predictor([image], channels="BGR", sizes=[size])
+    estimated = lesion.estimated_iou
+    outline = Outline(
+        **_measures(lesion),
+        score=lesion.score,
+        estimated_iou=estimated,
+        word=word_for(estimated),
+        model_sha256=predictor.settings["weights_sha256"],
+        picture=_data_url(picture_jpeg(image)) if picture else None,
+    )
+    return outline, lesion
+
+
+def describe_mask(mask: npt.NDArray[np.bool_]) -> Shape:
+    """Return the outline of a mask of shape (H, W) and its measures."""
+    return Shape(**_measures(Lesion(mask, 0.0, 0, 0.0, 0.0, 0.0, 0.0)))
+
+
+def drawn_mask(drawn: Drawn) -> npt.NDArray[np.bool_]:
+    """Return the mask of a drawn outline: the pixels whose centre is inside.
+
+    Raises:
+        LesionError: the outline is too long.
+    """
+    return fill_rings(drawn.rings, (drawn.height, drawn.width))
+
+
+def picture_jpeg(image: npt.NDArray[np.uint8]) -> bytes:
+    """Return BGR pixels as the page shows them, longer side at most 2,048 pixels."""
+    _, data = cv2.imencode(".jpg", fit(image, PICTURE_SIDE), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return data.tobytes()
+
+
+def zip_masks(pictures: Iterable[Named]) -> bytes:
+    """Return a zip of ``NAME_segmentation.png`` files."""
+    buffer, taken = io.BytesIO(), set[str]()
+    with zipfile.ZipFile(buffer, "w") as archive:  # PNG is compressed already
+        for picture in pictures:
+            name = plain_name(picture.name, taken)
+            mask = fill_rings(_all_rings(picture.polygons), (picture.height, picture.width))
+            archive.writestr(f"{name}_segmentation.png", mask_png(mask))
+    return buffer.getvalue()
+
+
+def plain_name(name: str, taken: set[str]) -> str:
+    """Return a client's file name as one that is no path, without suffix, not in ``taken`` yet."""
+    last = re.split(r"[/\\]", name)[-1]
+    stem = _NO_NAME.sub("_", last.rpartition(".")[0] or last)[:100].strip() or "photograph"
+    number, free = 1, stem
+    while free.casefold() in taken:
+        number += 1
+        free = f"{stem} ({number})"
+    taken.add(free.casefold())
+    return free
+
+
+def _measures(lesion: Lesion) -> dict:
+    height, width = lesion.mask.shape
+    polygons = mask_polygons(lesion.mask)
+    tolerance = TOLERANCE * max(1.0, max(height, width) / 1024)
+    rings = [_simplified(r, tolerance) for p in polygons for r in (p.exterior, *p.holes)]
+    return {
+        "width": width,
+        "height": height,
+        "polygons": [
+            {"exterior": p.exterior.tolist(), "holes": [hole.tolist() for hole in p.holes]}
+            for p in polygons
+        ],
+        "rings": rings,
+        "box": lesion.box,
+        "area_pixels": int(np.count_nonzero(lesion.mask)),
+        "longest_diameter_pixels": round(lesion.longest_diameter, 2),
+    }
+
+
+def _simplified(ring: npt.NDArray[np.int32], tolerance: float) -> list[list[int]]:
+    fewer = cv2.approxPolyDP(ring[:, None], tolerance, True)[:, 0]
+    return (fewer if len(fewer) > 2 else ring).tolist()
+
+
+def _all_rings(polygons: Sequence[Region]) -> list[list[tuple[int, int]]]:
+    return [ring for polygon in polygons for ring in (polygon.exterior, *polygon.holes)]
+
+
+def _data_url(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()

@@ -1,0 +1,223 @@
+"""A review of predictions: which are there, and every decision on disk before the next."""
+
+import csv
+import getpass
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lesion_d2.errors import LesionError
+from lesion_d2.files import alone, atomic_write, escape_name, unescape_name
+from lesion_d2.images.inputs import find_images
+from lesion_d2.images.masks import mask_png, read_mask
+from lesion_d2.images.reading import read_header
+from lesion_d2.images.source import BadFileError, read_source
+from lesion_d2.results.predictions import PredictionFolder, name_of, read_rows
+
+COLUMNS = (
+    "when", "who", "name", "decision", "estimated_iou", "photograph_sha256", "model_sha256",
+    "predicted_sha256", "reviewed_sha256",
+)  # fmt: skip
+Decision = Literal["accept", "correct", "reject"]
+_DECISIONS: dict[str, Decision] = {"accept": "accept", "correct": "correct", "reject": "reject"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prediction to review.
+
+    Attributes:
+        name: of the photograph in the folder of predictions.
+        photograph: its file.
+        estimated_iou: the IoU to expect; None without a confidence model.
+    """
+
+    name: str
+    photograph: Path
+    estimated_iou: float | None
+
+
+class Review:
+    """The review of a folder of predictions.
+
+    It writes to the folder ``reviewed`` in it: ``masks/<name>_segmentation.png`` of what was
+    accepted or corrected, and ``review.csv`` with a row a decision; the last one of a photograph
+    counts. Nothing else is written or changed.
+
+    Attributes:
+        items: the predictions, least sure first.
+        left_out: those that cannot be reviewed, and why.
+        decisions: of the items decided so far, by name.
+    """
+
+    def __init__(self, predictions: Path, photographs: Path) -> None:
+        """Find predictions and photographs, and take up an earlier review.
+
+        Raises:
+            LesionError: there is no prediction, or no photograph of one.
+        """
+        self._folder = PredictionFolder(predictions)
+        self._reviewed = PredictionFolder(predictions / "reviewed")
+        self.table = self._reviewed.root / "review.csv"
+        self.items, self.left_out = _find_items(self._folder, photographs)
+        self.decisions: dict[str, Decision] = {}
+        self._who = getpass.getuser()
+        self._model = _model_of(self._folder)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let no other process review the folder in such a block, and read what was decided.
+
+        Masks whose decision a kill has kept from the table are removed: they are decided again.
+
+        Raises:
+            LesionError: another process reviews it.
+        """
+        with alone(self.table):
+            last = {unescape_name(row["name"]): row for row in _read_decisions(self.table)}
+            for item in self.items:
+                row, mask = last.get(item.name), self._reviewed.mask(item.name)
+                found = _sha256(mask.read_bytes()) if mask.is_file() else ""
+                if row and row["reviewed_sha256"] == found and row["decision"] in _DECISIONS:
+                    self.decisions[item.name] = _DECISIONS[row["decision"]]
+                else:
+                    mask.unlink(missing_ok=True)
+            yield
+
+    def mask(self, item: Item) -> npt.NDArray[np.bool_]:
+        """Return the mask that was decided on, else the predicted one, bool of shape (H, W).
+
+        Raises:
+            BadFileError: it cannot be read.
+        """
+        decided = self.decisions.get(item.name) in ("accept", "correct")
+        return _read_mask((self._reviewed if decided else self._folder).mask(item.name))
+
+    def decide(self, item: Item, decision: Decision, mask: npt.NDArray[np.bool_] | None) -> None:
+        """Write a decision; when this returns it is on disk.
+
+        Args:
+            item: what is decided.
+            decision: ``correct`` takes ``mask``, of shape (H, W); the others none.
+            mask: as it was drawn.
+
+        Raises:
+            LesionError: a mask without lesion is accepted or drawn: nothing could learn from it.
+            BadFileError: the photograph or its predicted mask cannot be read any more.
+        """
+        photograph, predicted = read_source(item.photograph), read_source(self._mask_file(item))
+        data = b""
+        if decision != "reject":
+            kept = _read_mask(self._mask_file(item)) if mask is None else mask
+            if not kept.any():
+                raise LesionError(f"{item.name}: nothing is outlined; draw it, or reject")
+            data = predicted if mask is None else mask_png(kept)
+        path = self._reviewed.mask(item.name)
+        if data:
+            with atomic_write(path, "wb") as stream:
+                stream.write(data)
+                os.fsync(stream.fileno())
+        else:
+            path.unlink(missing_ok=True)
+        estimated = item.estimated_iou
+        row = {
+            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "who": self._who,
+            "name": escape_name(item.name),
+            "decision": decision,
+            "estimated_iou": "" if estimated is None else f"{estimated:.4f}",
+            "photograph_sha256": _sha256(photograph),
+            "model_sha256": self._model,
+            "predicted_sha256": _sha256(predicted),
+            "reviewed_sha256": _sha256(data) if data else "",
+        }
+        _append(self.table, row)
+        self.decisions[item.name] = decision
+
+    def _mask_file(self, item: Item) -> Path:
+        return self._folder.mask(item.name)
+
+
+def _find_items(
+    folder: PredictionFolder, photographs: Path
+) -> tuple[list[Item], list[tuple[str, str]]]:
+    rows = {
+        name: row for table in folder.tables for row in read_rows(table) if (name := name_of(row))
+    }
+    if not rows:
+        raise LesionError(
+            f"--review: {folder.root} holds no predictions; give a folder of tools/predict.py"
+        )
+    files = {file.name: file.path for file in find_images([str(photographs)], folder.root)}
+    items, left_out = [], []
+    for name, row in rows.items():
+        path = files.get(name)
+        if path is None:
+            left_out.append((name, f"no photograph of this name in {photographs}"))
+        elif str(path.stat().st_size) != row["file_bytes"]:
+            left_out.append((name, "the photograph has changed since; predict it again"))
+        elif not folder.mask(name).is_file():
+            left_out.append((name, "its mask is missing; predict it again"))
+        else:
+            estimated = row["estimated_iou"]
+            items.append(Item(name, path, float(estimated) if estimated else None))
+    if not items:
+        name, reason = left_out[0]
+        raise LesionError(f"--images: {photographs}: none can be reviewed; {name}: {reason}")
+    items.sort(key=lambda item: (item.estimated_iou or 0.0, item.name))
+    return items, left_out
+
+
+def _model_of(folder: PredictionFolder) -> str:
+    try:
+        return str(json.loads(folder.settings.read_text(encoding="utf-8"))["weights_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    data = read_source(path)
+    try:
+        return read_mask(data, read_header(data), 255, lambda reason, seen: None)
+    except BadFileError as error:
+        raise BadFileError(error.reason, f"{path.name}: {error}") from error
+
+
+def _read_decisions(table: Path) -> list[dict[str, str]]:
+    """Return the whole rows; one that a kill has torn is left out."""
+    if not table.is_file():
+        return []
+    with open(table, encoding="utf-8", errors="replace", newline="") as stream:
+        rows = csv.DictReader(line for line in stream if line.endswith("\n"))
+        return [row for row in rows if None not in row and None not in row.values()]
+
+
+def _append(table: Path, row: dict[str, str]) -> None:
+    with open(table, "a+", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        if not stream.tell():
+            writer.writeheader()
+        elif _ends_torn(table):
+            stream.write("\n")
+        writer.writerow(row)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _ends_torn(table: Path) -> bool:
+    with open(table, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,281 @@
+import { ask, byId, connectTools, describe, element, estimate, number, pause, say } from "./common.js";
+import { Editor, ringsOf } from "./editor.js";
+
+const AT_ONCE = 2; // uploads
+const THUMBNAIL = 144; // pixels
+const entries = [];
+const waiting = [];
+let current = null;
+let running = 0;
+
+const editor = new Editor(byId("picture"), { onchange: changed, say });
+connectTools(editor, byId("tools"));
+
+// --- photographs in ---
+
+const take = (files) => {
+  const chosen = [...files].filter((file) => !file.name.startsWith("."));
+  if (!chosen.length) return say("no file was chosen");
+  for (const file of chosen) {
+    const entry = { name: file.name, file, state: "waits", done: 0, result: null, shape: null, rings: null, pending: null, again: false };
+    entry.card = cardOf(entry);
+    entries.push(entry);
+    waiting.push(entry);
+  }
+  byId("desk").hidden = false;
+  work();
+};
+
+for (const id of ["files", "folder", "camera"]) {
+  byId(id).addEventListener("change", (event) => {
+    take(event.target.files);
+    event.target.value = "";
+  });
+}
+
+const drop = byId("drop");
+for (const name of ["dragenter", "dragover"]) {
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+}
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); });
+document.addEventListener("drop", async (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  const dropped = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
+  take((await Promise.all(dropped.filter(Boolean).map(filesOf))).flat());
+});
+
+// The files of what was dropped: a file, or a folder with all below it.
+const filesOf = async (dropped) => {
+  if (dropped instanceof File) return [dropped];
+  if (dropped.isFile) return [await new Promise((resolve, reject) => { dropped.file(resolve, reject); })];
+  const reader = dropped.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+    if (!some.length) return (await Promise.all(found.map(filesOf))).flat();
+    found.push(...some);
+  }
+};
+
+// --- outlining ---
+
+const work = async () => {
+  if (running >= AT_ONCE || !waiting.length) return;
+  running += 1;
+  const entry = waiting.shift();
+  work();
+  try {
+    entry.result = entry.shape = await outlined(entry);
+    entry.file = null;
+    entry.thumbnail = await thumbnailOf(entry.result.picture);
+    entry.state = "done";
+  } catch (error) {
+    entry.state = "failed";
+    entry.reason = error.message;
+    entry.again = !(error.status >= 400 && error.status < 500 && error.status !== 408);
+  }
+  redraw(entry);
+  running -= 1;
+  if (!current && entry.result) open(entry);
+  byId("all").hidden = !entries.some((one) => one.result);
+  const left = entries.filter((one) => ["waits", "goes"].includes(one.state)).length;
+  const failed = entries.filter((one) => one.state === "failed").length;
+  say(`${entries.length - left - failed} of ${entries.length} pictures are outlined${failed ? `, ${failed} could not be` : ""}`);
+  work();
+};
+
+const outlined = async (entry) => {
+  for (;;) {
+    const { status, text, after } = await upload(entry);
+    if (status === 200) return JSON.parse(text);
+    if (status !== 429) {
+      let detail = `the server answered ${status}`;
+      try { detail = JSON.parse(text).detail; } catch { /* not from our server */ }
+      if (!status) detail = "the server does not answer; is tools/serve.py running?";
+      throw Object.assign(new Error(detail), { status });
+    }
+    await pause(after);
+  }
+};
+
+// XMLHttpRequest, because fetch tells nothing of the progress of an upload.
+const upload = (entry) => new Promise((resolve) => {
+  const request = new XMLHttpRequest();
+  const form = new FormData();
+  form.append("photograph", entry.file);
+  request.open("POST", "/api/outlines?picture=true");
+  request.upload.addEventListener("progress", (event) => {
+    entry.state = "goes";
+    entry.done = event.total ? event.loaded / event.total : 0;
+    redraw(entry);
+  });
+  request.addEventListener("loadend", () => {
+    resolve({ status: request.status, text: request.responseText, after: Number(request.getResponseHeader("Retry-After")) || 1 });
+  });
+  request.send(form);
+});
+
+const thumbnailOf = async (source) => {
+  const image = new Image();
+  image.src = source;
+  await image.decode();
+  const canvas = element("canvas");
+  const scale = Math.min(1, THUMBNAIL / Math.max(image.width, image.height));
+  canvas.width = Math.max(1, image.width * scale);
+  canvas.height = Math.max(1, image.height * scale);
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL("image/jpeg", 0.8);
+};
+
+// --- the list ---
+
+const cardOf = (entry) => {
+  const item = element("li");
+  const card = element("button", "card");
+  const blank = element("span", "blank");
+  const bar = element("progress");
+  bar.max = 1;
+  bar.setAttribute("aria-label", `progress of ${entry.name}`);
+  card.append(blank, element("span", "name", entry.name), element("span", "state", "waits"), bar);
+  card.addEventListener("click", () => {
+    if (entry.result) open(entry);
+    else if (entry.again) retry(entry);
+  });
+  item.append(card);
+  byId("list").append(item);
+  return card;
+};
+
+const retry = (entry) => {
+  Object.assign(entry, { state: "waits", done: 0, again: false });
+  waiting.push(entry);
+  redraw(entry);
+  work();
+};
+
+const redraw = (entry) => {
+  const { card } = entry;
+  const bar = card.querySelector("progress");
+  if (entry.done < 1) bar.value = entry.done;
+  else bar.removeAttribute("value"); // sent, being outlined
+  bar.hidden = !["waits", "goes"].includes(entry.state);
+  const { result } = entry;
+  const words = {
+    waits: () => "waits",
+    goes: () => (entry.done < 1 ? `is sent, ${Math.round(100 * entry.done)} %` : "is outlined"),
+    failed: () => (entry.again ? `${entry.reason}. Press to try again.` : `not outlined: ${entry.reason}`),
+    done: () => (entry.rings ? "corrected by hand" : !result.polygons.length ? "nothing found" : result.word ? `${result.word} (${number(result.estimated_iou, 2)})` : "outlined"),
+  };
+  card.querySelector(".state").textContent = words[entry.state]();
+  card.setAttribute("aria-current", String(entry === current));
+  const blank = card.querySelector(".blank");
+  if (blank && entry.thumbnail) {
+    const image = element("img");
+    image.src = entry.thumbnail;
+    image.alt = "";
+    blank.replaceWith(image);
+  }
+};
+
+// --- one picture ---
+
+const open = (entry) => {
+  const before = current;
+  current = entry;
+  if (before) redraw(before);
+  redraw(entry);
+  byId("view").hidden = false;
+  byId("name").textContent = entry.name;
+  editor.show(entry.result, entry.result.picture, entry.rings);
+  setEditing(false);
+  facts();
+};
+
+function changed(rings) {
+  const entry = current;
+  entry.rings = rings;
+  entry.pending = measured(entry, rings);
+  redraw(entry);
+}
+
+// Ask for the exact mask's measures; only the last change counts.
+const measured = async (entry, rings) => {
+  try {
+    await pause(0.15);
+    if (entry.rings !== rings) return;
+    const { width, height } = entry.result;
+    const shape = rings ? await (await ask("/api/masks", { width, height, rings })).json() : entry.result;
+    if (entry.rings !== rings) return;
+    entry.shape = shape;
+    if (entry === current) facts();
+  } catch (error) {
+    say(error.message);
+  }
+};
+
+const facts = () => {
+  const { shape, result, rings } = current;
+  const scale = Number(byId("scale").value);
+  const area = `${number(shape.area_pixels)} pixels`;
+  const diameter = `${number(shape.longest_diameter_pixels, 1)} pixels`;
+  describe(byId("facts"), [
+    ["Estimated IoU", rings ? "corrected by hand" : result.polygons.length ? estimate(result.word, result.estimated_iou) : "nothing was found: draw a new outline"],
+    ["Area", scale > 0 ? `${area}, ${number(shape.area_pixels / scale ** 2, 2)} mm²` : area],
+    ["Longest diameter", scale > 0 ? `${diameter}, ${number(shape.longest_diameter_pixels / scale, 2)} mm` : diameter],
+    ["Picture", `${result.width} × ${result.height} pixels`],
+  ]);
+};
+byId("scale").addEventListener("input", () => { if (current) facts(); });
+
+const setEditing = (on) => {
+  editor.editing = on;
+  byId("correct").setAttribute("aria-pressed", String(on));
+  byId("edits").hidden = !on;
+};
+const toggle = () => {
+  setEditing(!editor.editing);
+  say(editor.editing ? "correcting: n and p choose a point, arrows move it" : "correction ended");
+};
+byId("correct").addEventListener("click", toggle);
+byId("view").addEventListener("keydown", (event) => {
+  if (event.key !== "c" || event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "INPUT") return;
+  toggle();
+  byId("picture").focus();
+});
+
+// --- downloads ---
+
+const save = async (path, content, name) => {
+  try {
+    const blob = await (await ask(path, content)).blob();
+    const link = element("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => { URL.revokeObjectURL(link.href); }, 60000);
+    say(`${name} is downloaded`);
+  } catch (error) {
+    say(error.message);
+  }
+};
+
+byId("mask").addEventListener("click", async () => {
+  const entry = current;
+  await entry.pending;
+  const { width, height, polygons } = entry.shape;
+  const stem = entry.name.replace(/\.[^.]*$/, "");
+  await save("/api/masks?answer=png", { width, height, rings: ringsOf(polygons) }, `${stem}_segmentation.png`);
+});
+
+for (const button of byId("all").querySelectorAll("[data-format]")) {
+  button.addEventListener("click", async () => {
+    const done = entries.filter((entry) => entry.result);
+    await Promise.all(done.map((entry) => entry.pending));
+    const pictures = done.map(({ name, shape: { width, height, polygons } }) => ({ name, width, height, polygons }));
+    await save(`/api/files?answer=${button.dataset.format}`, { pictures }, `${button.dataset.format}.zip`);
+  });
+}

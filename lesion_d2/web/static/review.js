@@ -1,0 +1,132 @@
+import { ask, byId, connectTools, describe, estimate, number, say } from "./common.js";
+import { Editor } from "./editor.js";
+
+let items = [];
+let current = null; // index, or null at the end
+let busy = false;
+const history = [];
+const loaded = new Map(); // index -> promise of a shape and a picture
+
+const editor = new Editor(byId("picture"), { onchange: () => { buttons(); }, say });
+connectTools(editor, byId("tools"));
+
+const load = (index) => {
+  if (!loaded.has(index)) {
+    const picture = new Image();
+    picture.src = `/api/review/${index}/picture`;
+    const both = Promise.all([ask(`/api/review/${index}`).then((answer) => answer.json()), picture.decode()]);
+    loaded.set(index, both.then(([shape]) => ({ shape, picture })));
+    loaded.get(index).catch(() => { loaded.delete(index); });
+  }
+  return loaded.get(index);
+};
+
+// The next that is not decided, from the one after `index` on.
+const nextAfter = (index) => {
+  for (let step = 1; step <= items.length; step++) {
+    const next = (index + step + items.length) % items.length;
+    if (items[next].decision === null) return next;
+  }
+  return null;
+};
+
+const open = async (index) => {
+  current = index;
+  const decided = items.filter((item) => item.decision !== null).length;
+  byId("progress").max = items.length;
+  byId("progress").value = decided;
+  byId("count").textContent = `${decided} of ${items.length} decided`;
+  byId("view").hidden = index === null;
+  byId("end").hidden = index !== null;
+  if (index === null) {
+    say("all predictions are decided");
+    byId("again").focus();
+    return;
+  }
+  const item = items[index];
+  byId("name").textContent = item.name;
+  buttons();
+  try {
+    const { shape, picture } = await load(index);
+    if (current !== index) return;
+    editor.show(shape, picture.src);
+    setEditing(false);
+    describe(byId("facts"), [
+      ["Estimated IoU", estimate(item.word, item.estimated_iou)],
+      ["Area", `${number(shape.area_pixels)} pixels`],
+      ["Longest diameter", `${number(shape.longest_diameter_pixels, 1)} pixels`],
+      ["Picture", `${shape.width} × ${shape.height} pixels`],
+      ["Decision", item.decision ? { accept: "accepted", correct: "corrected", reject: "rejected" }[item.decision] : "none yet"],
+    ]);
+    say(`${item.name}: ${item.word ?? "no estimate"}`);
+    byId("picture").focus({ preventScroll: true });
+    const next = nextAfter(index);
+    for (const old of loaded.keys()) if (old !== index && old !== next && old !== history.at(-1)) loaded.delete(old);
+    if (next !== null && next !== index) load(next).catch(() => {});
+  } catch (error) {
+    editor.clear();
+    say(`${item.name}: ${error.message || "the picture cannot be shown"}`);
+  }
+};
+
+const decide = async (decision) => {
+  if (busy || current === null) return;
+  if (editor.editing && decision === "accept") return say("save the correction with s, or end it with c");
+  busy = true;
+  const index = current;
+  try {
+    const content = decision === "correct" ? { decision, rings: editor.drawn } : { decision };
+    await ask(`/api/review/${index}`, content);
+    items[index].decision = decision;
+    loaded.delete(index);
+    history.push(index);
+    busy = false;
+    await open(nextAfter(index));
+  } catch (error) {
+    say(error.message);
+  } finally {
+    busy = false;
+    buttons();
+  }
+};
+
+const setEditing = (on) => {
+  editor.editing = on;
+  buttons();
+};
+
+const buttons = () => {
+  byId("correct").setAttribute("aria-pressed", String(editor.editing));
+  byId("edits").hidden = !editor.editing;
+  byId("save").hidden = !editor.editing;
+  byId("save").disabled = editor.rings === null;
+  byId("accept").disabled = editor.editing;
+  byId("back").disabled = !history.length;
+};
+
+const back = () => { if (!busy && history.length) open(history.pop()); };
+const later = () => {
+  if (busy || current === null) return;
+  history.push(current);
+  open(nextAfter(current));
+};
+const toggle = () => {
+  if (editor.editing && editor.rings !== null) editor.reset();
+  setEditing(!editor.editing);
+  say(editor.editing ? "correcting: n and p choose a point, arrows move it, s saves" : "correction ended");
+  byId("picture").focus({ preventScroll: true });
+};
+const save = () => { if (editor.editing && editor.rings !== null) decide("correct"); };
+
+const actions = { a: () => decide("accept"), c: toggle, s: save, r: () => decide("reject"), b: back, l: later };
+const buttonKeys = { accept: "a", correct: "c", save: "s", reject: "r", back: "b", later: "l", again: "b" };
+for (const [id, key] of Object.entries(buttonKeys)) byId(id).addEventListener("click", actions[key]);
+document.addEventListener("keydown", (event) => {
+  const act = actions[event.key.toLowerCase()];
+  if (!act || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  event.preventDefault();
+  act();
+});
+
+items = await (await ask("/api/review")).json();
+await open(nextAfter(-1));

@@ -1,0 +1,204 @@
+"""Reviewing predictions: what is shown, and what is on disk when."""
+
+import csv
+import hashlib
+import shutil
+
+import cv2
+import httpx2
+import numpy as np
+import pytest
+from serving import running
+
+from lesion_d2.commands.convert import ConvertOptions, convert
+from lesion_d2.errors import LesionError
+from lesion_d2.images.fill import fill_rings
+from lesion_d2.results.predictions import COLUMNS
+from lesion_d2.synthetic import render
+from lesion_d2.web.app import review_app
+from lesion_d2.web.review import Review
+
+ESTIMATES = {"ISIC_0000001": 0.9, "deep/ISIC_0000002": 0.3, "ISIC_0000003": 0.7, "ISIC_0000004": 0}
+SHA = "0" * 64
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Photographs, and predictions of them as tools/predict.py writes them; the last is empty."""
+    photographs, predictions = tmp_path / "photographs", tmp_path / "predictions"
+    predictions.mkdir()
+    (predictions / "settings.json").write_text(f'{{"weights_sha256": "{SHA}"}}')
+    with open(predictions / "predictions.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, restval="0")
+        writer.writeheader()
+        for index, (name, estimated) in enumerate(ESTIMATES.items()):
+            image, mask = render(7, index, 96, 128)
+            photograph = photographs / f"{name}.jpg"
+            photograph.parent.mkdir(parents=True, exist_ok=True)
+            photograph.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
+            path = predictions / "masks" / f"{name}_segmentation.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), mask if estimated else np.zeros_like(mask))
+            row = {"file": str(photograph), "mask": str(path.relative_to(predictions))}
+            size = str(photograph.stat().st_size)
+            writer.writerow({**row, "estimated_iou": estimated, "file_bytes": size, "seconds": "1"})
+    return photographs, predictions
+
+
+@pytest.fixture
+def review(folders):
+    return Review(folders[1], folders[0])
+
+
+def hashes(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and "reviewed" not in path.relative_to(folder).parts
+    }
+
+
+def rows(folders):
+    with open(folders[1] / "reviewed" / "review.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def reviewed(folders):
+    masks = folders[1] / "reviewed" / "masks"
+    return {
+        str(path.relative_to(masks)).removesuffix("_segmentation.png"): cv2.imread(str(path), -1)
+        for path in masks.rglob("*.png")
+    }
+
+
+def test_the_least_sure_come_first(review):
+    names = [item.name for item in review.items]
+    assert names == sorted(ESTIMATES, key=ESTIMATES.get)
+    assert review.left_out == []
+
+
+def test_a_decision_is_on_disk_when_it_is_answered(folders):
+    before = [hashes(folder) for folder in folders]
+    review = Review(folders[1], folders[0])
+    square = [[10, 10], [30, 10], [30, 40.2], [10, 40.2]]
+    with review.alone(), running(review_app(review)) as url:
+        listed = httpx2.get(f"{url}/api/review").json()
+        assert [item["word"] for item in listed] == ["unsure", "unsure", "look again", "sure"]
+        for number, content, count in [
+            (0, {"decision": "reject"}, 0),
+            (1, {"decision": "accept"}, 1),
+            (2, {"decision": "correct", "rings": [square]}, 2),
+            (3, {"decision": "accept"}, 3),
+            (3, {"decision": "reject"}, 2),
+        ]:
+            answer = httpx2.post(f"{url}/api/review/{number}", json=content)
+            assert answer.status_code == 200, answer.text
+            assert rows(folders)[-1]["decision"] == content["decision"]
+            assert len(reviewed(folders)) == count
+        assert httpx2.get(f"{url}/api/review/2").json()["area_pixels"] == 20 * 30
+        listed = httpx2.get(f"{url}/api/review").json()
+        assert [i["decision"] for i in listed] == ["reject", "accept", "correct", "reject"]
+        shown = httpx2.get(f"{url}/api/review/1/picture")
+        assert cv2.imdecode(np.frombuffer(shown.content, np.uint8), 1).shape == (96, 128, 3)
+    assert [hashes(folder) for folder in folders] == before
+    masks = reviewed(folders)
+    np.testing.assert_array_equal(masks["ISIC_0000003"] == 255, fill_rings([square], (96, 128)))
+    predicted = folders[1] / "masks" / "deep" / "ISIC_0000002_segmentation.png"
+    row = rows(folders)[1]
+    assert row["predicted_sha256"] == hashlib.sha256(predicted.read_bytes()).hexdigest()
+    assert row["reviewed_sha256"] == row["predicted_sha256"]
+    assert row["model_sha256"] == SHA
+    photograph = folders[0] / "deep" / "ISIC_0000002.jpg"
+    assert row["photograph_sha256"] == hashlib.sha256(photograph.read_bytes()).hexdigest()
+    assert row["who"]
+    corrected = rows(folders)[2]
+    assert corrected["reviewed_sha256"] != corrected["predicted_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("number", "content", "status", "message"),
+    [
+        (0, {"decision": "accept"}, 422, "nothing is outlined"),
+        (0, {"decision": "correct", "rings": []}, 422, "nothing is outlined"),
+        (0, {"decision": "correct"}, 422, "rings"),
+        (1, {"decision": "accept", "rings": []}, 422, "rings"),
+        (1, {"decision": "maybe"}, 422, "accept"),
+        (4, {"decision": "accept"}, 404, "0 to 3"),
+        (-1, {"decision": "accept"}, 404, "0 to 3"),
+    ],
+)
+def test_what_cannot_be_decided_changes_nothing(folders, review, number, content, status, message):
+    with review.alone(), running(review_app(review)) as url:
+        answer = httpx2.post(f"{url}/api/review/{number}", json=content)
+    assert answer.status_code == status
+    assert message in str(answer.json()["detail"])
+    assert not (folders[1] / "reviewed" / "review.csv").exists()
+
+
+def test_a_review_continues(folders, review):
+    with review.alone():
+        for item, decision in zip(review.items[1:], ["accept", "reject"], strict=False):
+            review.decide(item, decision, None)
+    again = Review(folders[1], folders[0])
+    with again.alone():
+        decided = {"deep/ISIC_0000002": "accept", "ISIC_0000003": "reject"}
+        assert again.decisions == decided
+
+
+def test_what_a_kill_has_torn_is_decided_again(folders, review):
+    table = folders[1] / "reviewed" / "review.csv"
+    with review.alone():
+        review.decide(review.items[1], "accept", None)
+        review.decide(review.items[3], "accept", None)
+    # The last row is cut, and of another decision only the mask was written.
+    table.write_bytes(table.read_bytes()[:-20])
+    orphan = folders[1] / "reviewed" / "masks" / "ISIC_0000003_segmentation.png"
+    shutil.copy(folders[1] / "masks" / "ISIC_0000003_segmentation.png", orphan)
+    again = Review(folders[1], folders[0])
+    with again.alone():
+        assert again.decisions == {"deep/ISIC_0000002": "accept"}
+        assert list(reviewed(folders)) == ["deep/ISIC_0000002"]
+        again.decide(again.items[3], "reject", None)
+    last = Review(folders[1], folders[0])
+    with last.alone():
+        assert last.decisions == {"deep/ISIC_0000002": "accept", "ISIC_0000001": "reject"}
+
+
+def test_two_reviews_at_a_time_are_refused(folders, review):
+    other = Review(folders[1], folders[0])
+    with review.alone(), pytest.raises(LesionError, match="another process"), other.alone():
+        pass
+
+
+def test_what_does_not_fit_is_left_out_and_named(folders):
+    photographs, predictions = folders
+    (photographs / "ISIC_0000001.jpg").unlink()
+    (photographs / "ISIC_0000003.jpg").write_bytes(b"another")
+    (predictions / "masks" / "ISIC_0000004_segmentation.png").unlink()
+    review = Review(predictions, photographs)
+    assert [item.name for item in review.items] == ["deep/ISIC_0000002"]
+    reasons = dict(review.left_out)
+    assert "no photograph of this name" in reasons["ISIC_0000001"]
+    assert "changed since" in reasons["ISIC_0000003"]
+    assert "mask is missing" in reasons["ISIC_0000004"]
+
+
+def test_folders_without_anything_to_review_are_named(folders, tmp_path):
+    photographs, predictions = folders
+    with pytest.raises(LesionError, match=r"--review: .*holds no predictions"):
+        Review(photographs, photographs)
+    with pytest.raises(LesionError, match="no image there"):
+        Review(predictions, tmp_path / "predictions" / "masks")
+    shutil.move(photographs / "deep", tmp_path / "deep")
+    with pytest.raises(LesionError, match="none can be reviewed"):
+        Review(predictions, tmp_path / "deep")
+
+
+def test_what_was_reviewed_converts_to_a_data_set(folders, review, tmp_path):
+    with review.alone():
+        for item in review.items[1:]:
+            review.decide(item, "accept", None)
+    pairs = (folders[0], folders[1] / "reviewed" / "masks")
+    summary = convert(ConvertOptions({"all": pairs}, tmp_path / "reviewed", group=False))
+    assert sum(summary.splits.values()) == 3
+    assert [row.reason for row in summary.rows] == ["image_without_mask"]
