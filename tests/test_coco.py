@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,7 +17,7 @@ from pycocotools import mask as coco_mask
 from lesion_d2.data.coco import FLIP_ID_STEP, read_records
 from lesion_d2.data.converted import read_split
 from lesion_d2.data.datasets import register_converted, register_dataset
-from lesion_d2.data.loader import check_members
+from lesion_d2.data.loader import check_members, load_members
 from lesion_d2.errors import LesionError
 
 HEIGHT, WIDTH = 12, 16
@@ -229,6 +230,53 @@ def test_a_folder_without_a_manifest_is_registered(dataset, monkeypatch):
     DatasetCatalog.pop("foreign_train")
     register_converted()
     assert len(DatasetCatalog.get("foreign_train")) == 2
+
+
+@pytest.fixture
+def registered(dataset):
+    """Register a list of dicts as a data set of a user's own; yield how to."""
+    names = []
+
+    def register(records):
+        names.append(f"own{len(names)}")
+        DatasetCatalog.register(names[-1], lambda: records)
+        return names[-1]
+
+    yield register
+    for name in names:
+        DatasetCatalog.remove(name)
+
+
+def own_records(folder):
+    register_coco_instances("own_coco", {}, str(folder / "train.json"), str(folder))
+    records = DatasetCatalog.get("own_coco")
+    DatasetCatalog.remove("own_coco")
+    MetadataCatalog.remove("own_coco")
+    return records
+
+
+def test_a_set_that_detectron2_registered_can_be_used_and_repeated(dataset, registered):
+    name = registered(own_records(dataset(two())))
+    check_members([name, name], evaluation=True)
+    ids = [member["isic_id"] for member in load_members([name, name], ("none",))]
+    assert ids == ["a1", "a2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda records: records[1].update(file_name=records[0]["file_name"]),
+            "2 images are called",
+        ),
+        (lambda records: records[1]["annotations"][0].update(category_id=1), "several categories"),
+    ],
+)
+def test_a_set_of_a_users_own_that_cannot_be_used(change, words, dataset, registered):
+    records = own_records(dataset(two()))
+    change(records)
+    with pytest.raises(LesionError, match=words):
+        check_members([registered(records)], evaluation=False)
 
 
 @pytest.mark.parametrize("count", [0, 2])

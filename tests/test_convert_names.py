@@ -57,6 +57,10 @@ CASES_OF_NAMES = {
         ("a.jpg", "a_outline.png", "a_mask.png"), ("", ""), {"mask_suffixes": ["_outline"]}, ["a"],
         [("", "a_mask.png", "no_part_of_a_pair", "ignored")],
     ),
+    "a suffix of the images": (
+        ("D1_orig.jpg", "D1_contour.png", "D2.jpg", "D2_contour.png"), ("", ""),
+        {"image_suffix": "_ORIG"}, ["D1", "D2"], [],
+    ),
     "PH2": (
         ("IMD002/IMD002_Dermoscopic_Image/IMD002.bmp", "IMD002/IMD002_lesion/IMD002_lesion.bmp",
          "IMD002/IMD002_roi/IMD002_R1_Label4.bmp"), ("", ""), {}, ["IMD002"],

@@ -60,6 +60,8 @@ def _parse() -> dict:
     )
     several = {"nargs": "+", "dest": "mask_suffixes", "metavar": "SUFFIX"}
     add("--mask-suffix", **several, default=MASK_SUFFIXES, help=what)
+    what = "what ends an image's name and is not of its id, as _orig (default: nothing)"
+    add("--image-suffix", default="", metavar="SUFFIX", help=what)
     what = "COCO file of another tool, in place of --masks; regions of one image are one lesion"
     add("--coco", type=Path, metavar="FILE", help=what)
     add("--category", metavar="NAME", help="of the lesion in --coco (default: its only category)")

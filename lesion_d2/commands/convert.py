@@ -47,6 +47,7 @@ class ConvertOptions:
         polygons: write polygons in place of the exact RLE.
         workers: number of processes; 1 stays in this one.
         mask_suffixes: what the name of a mask has beyond that of its image, in any case.
+        image_suffix: what is left out at the end of an image's name, in any case.
         coco: a COCO file of another tool, in place of masks.
         category: the name of the lesion in it; None for its only category.
         split_file: a split that is used, see :func:`~lesion_d2.data.manifest.read_manifest`.
@@ -68,6 +69,7 @@ class ConvertOptions:
     polygons: bool = False
     workers: int = 1
     mask_suffixes: Sequence[str] = MASK_SUFFIXES
+    image_suffix: str = ""
     coco: Path | None = None
     category: str | None = None
     split_file: Path | None = None
@@ -218,7 +220,9 @@ def _collect(
         if options.coco:
             found, found_rows = find_drawn(options.coco, images, options.category)
         else:
-            found, found_rows = find_pairs(images, masks, options.mask_suffixes)
+            found, found_rows = find_pairs(
+                images, masks, options.mask_suffixes, options.image_suffix
+            )
         rows += found_rows
         for pair in found:
             by_id.setdefault(pair.isic_id, []).append((split, pair))

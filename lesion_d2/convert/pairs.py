@@ -74,37 +74,43 @@ class _Named:
     Attributes:
         file: it.
         of_isic: whether it is called as a file of ISIC.
-        key: as an image, its name without suffix and regard to case; None if it cannot be one.
+        place: as an image, without the suffixes of files and of images.
+        key: as an image, its name without regard to case; None if it cannot be one.
         base: as a mask, the key of its image by a suffix such as ``_mask``; None without.
     """
 
-    def __init__(self, file: SourceFile, mask_suffixes: Sequence[str]) -> None:
-        self.file = file
-        stem = file.place.stem
+    def __init__(self, file: SourceFile, mask_suffixes: Sequence[str], image_suffix: str) -> None:
+        self.file, stem = file, file.place.stem
+        ends = [suffix for suffix in mask_suffixes if stem.casefold().endswith(suffix)]
+        base = stem[: -len(max(ends, key=len))] if ends else ""
+        if image_suffix and stem.casefold().endswith(image_suffix):
+            stem = stem[: -len(image_suffix)] or stem
+        self.place = file.place.with_name(stem)
         match = _ISIC.fullmatch(stem)
         self.of_isic = match is not None
         rest = match[2].casefold() if match else ""
         self.key = (match[1] if match else stem).casefold() if rest in _ISIC_IMAGES else None
-        ends = [suffix for suffix in mask_suffixes if stem.casefold().endswith(suffix)]
-        base = stem[: -len(max(ends, key=len))] if ends else ""
         if match and rest not in mask_suffixes:
             base = ""
         self.base = base.casefold() or None
-        self._of = image_name(file) if match or not base else escape_name(base)
+        self._of = image_name(self.place) if match or not base else escape_name(base)
 
     def row(self, reason: str, action: Action, detail: str = "") -> AuditRow:
         """Return a row about this file; one that is ignored has no id."""
-        isic_id = self._of if reason.startswith(("mask", "dup")) else image_name(self.file)
+        isic_id = self._of if reason.startswith(("mask", "dup")) else image_name(self.place)
         if action == "ignored":
             isic_id = ""
         return AuditRow(isic_id, self.file.name, reason, action, detail)
 
 
-def image_name(file: SourceFile, *, with_folders: bool = False) -> str:
-    """Return the id of an image: ISIC's, else its name, with the folders where others have it."""
-    if match := _ISIC.fullmatch(file.place.stem):
+def image_name(place: PurePosixPath, *, with_folders: bool = False) -> str:
+    """Return the id of an image: ISIC's, else its name, with the folders where others have it.
+
+    ``place`` is where the file lies, without its suffix.
+    """
+    if match := _ISIC.fullmatch(place.name):
         return match[1].upper()
-    return escape_name(str(file.place.with_suffix("")) if with_folders else file.place.stem)
+    return escape_name(str(place) if with_folders else place.name)
 
 
 def is_isic(isic_id: str) -> bool:
@@ -120,11 +126,15 @@ def image_numbers(ids: Sequence[str]) -> dict[str, int]:
 
 
 def find_pairs(
-    images: Places, masks: Places, mask_suffixes: Sequence[str] = MASK_SUFFIXES
+    images: Places,
+    masks: Places,
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES,
+    image_suffix: str = "",
 ) -> tuple[list[Pair], list[AuditRow]]:
     """Pair images and masks of folders and zip archives by their names, without regard to case.
 
-    A mask is called as its image, or has a suffix beyond that. A file may be among both images and
+    A mask is called as its image, or has a suffix beyond that; of the image's name
+    ``image_suffix`` is left out, where it is there. A file may be among both images and
     masks. Names of ISIC are read as ISIC writes them, and an id of theirs belongs to one image. Any
     other name that several images have is paired by the folders that the files lie in.
 
@@ -140,7 +150,7 @@ def find_pairs(
     suffixes = [suffix.casefold() for suffix in mask_suffixes]
     named: dict[tuple, _Named] = {}
     for file in files:
-        item = _Named(file, suffixes)
+        item = _Named(file, suffixes, image_suffix.casefold())
         if item.key or item.base:
             named[file.identity] = item
         else:
@@ -255,7 +265,7 @@ def _pair_up(
         ]
     pairs, left = [], []
     for image, mask in partners:
-        isic_id = image_name(image.file, with_folders=len(images) > 1)
+        isic_id = image_name(image.place, with_folders=len(images) > 1)
         if len(os.fsencode(f"{PurePosixPath(isic_id).name}_segmentation.png")) > _NAME_BYTES:
             left.append((image, "name_too_long", "with _segmentation.png no name of a file"))
         else:

@@ -6,6 +6,7 @@ never stopped. Here sample number ``p`` of a run is always the same member with 
 augmentation: the sampler yields positions in the stream, and everything follows from them.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -90,9 +91,17 @@ def load_members(names: Sequence[str], flips: Sequence[str]) -> list[dict[str, A
                 f"{datasets_root()} ($DETECTRON2_DATASETS)"
             )
         try:
-            records += DatasetCatalog.get(name)
+            found = DatasetCatalog.get(name)
         except OSError as error:  # Detectron2's own, which are not here
             raise LesionError(f"DATASETS: {name!r} cannot be read ({error})") from error
+        # A set that was registered with Detectron2's own functions has no such key.
+        named = [{"isic_id": Path(record["file_name"]).stem} | record for record in found]
+        (most, times), *_ = [*Counter(r["isic_id"] for r in named).most_common(1), ("", 0)]
+        if times > 1:
+            raise LesionError(
+                f"DATASETS: {name!r}: {times} images are called {most}; name each by a key isic_id"
+            )
+        records += named
     if not records:
         raise LesionError(f"DATASETS: {', '.join(names) or 'no name given'}: no image in it")
     return with_flips(records, flips)
@@ -113,6 +122,8 @@ def check_members(names: Sequence[str], *, evaluation: bool) -> None:
                 f"{path}: {count} annotations; give {'one' if evaluation else 'at least one'}, "
                 "the lesion"
             )
+        if any(annotation["category_id"] for annotation in record["annotations"]):
+            raise LesionError(f"{path}: annotations of several categories; give one, the lesion")
         try:
             height, width = _read_header(path).shown_size
         except (OSError, BadFileError) as error:
