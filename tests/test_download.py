@@ -140,9 +140,9 @@ def whole(handler):
 
 def wrong_range(handler):
     """Answer 206 with the bytes from the beginning."""
-    last, length = HALF - 1, len(handler.server.content)
-    handler.head(206, Content_Range=f"bytes 0-{last}/{length}", Content_Length=HALF)
-    handler.wfile.write(handler.server.content[:HALF])
+    length = len(handler.server.content)
+    handler.head(206, Content_Range=f"bytes 0-{length - 1}/{length}", Content_Length=length)
+    handler.wfile.write(handler.server.content)
 
 
 def half_a_range(handler):
@@ -255,6 +255,13 @@ def test_it_comes_whole(answers, ranges, length, server, tmp_path):
     assert files(tmp_path) == ["a.zip"]
     assert server.ranges == ranges
     assert {headers["Accept-Encoding"] for headers in server.seen} == {"identity"}
+
+
+@pytest.mark.parametrize(("answer", "strong"), [(cut(HALF), True), (weak(HALF), False)])
+def test_only_a_strong_etag_is_a_condition(answer, strong, server, tmp_path):
+    server.answers = [answer, good]
+    fetch(remote(server), tmp_path / "a.zip", IMPATIENT)
+    assert server.seen[1].get("If-Range") == (server.etag if strong else None)
 
 
 def test_an_end_without_a_length_is_a_cut_where_the_length_is_known(server, tmp_path):
@@ -423,8 +430,9 @@ def test_room_is_checked_before_a_byte_is_written(free, fits, server, tmp_path, 
     assert files(tmp_path) == []
 
 
-def test_only_what_is_to_come_needs_room(server, tmp_path, monkeypatch):
-    server.answers = [cut(HALF), good]
+@pytest.mark.parametrize("then", [good, whole], ids=["resumed", "from the start"])
+def test_only_what_is_to_come_needs_room(then, server, tmp_path, monkeypatch):
+    server.answers = [cut(HALF), then]
     with pytest.raises(LesionError):
         fetch(remote(server), tmp_path / "a.zip", Patience(stall=5, tries=1, pause=0))
     free_space(monkeypatch, HALF)
