@@ -5,6 +5,7 @@ import pytest
 from tiny import ROOT, run_python
 
 from lesion_d2 import LesionPredictor
+from lesion_d2.commands.export import export
 from lesion_d2.config.load import load_config
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.segmenter import load_segmenter
@@ -42,10 +43,18 @@ def test_it_says_where_it_comes_from(predictor):
     assert predictor.settings["weights_sha256"] in (ROOT / "docs" / "model_card.md").read_text()
 
 
-def test_configs_take_it_by_name():
+def test_configs_take_it_by_name(predictor, tmp_path):
     config = str(ROOT / "configs" / "isic_mrcnn_lite.yaml")
     options = ["MODEL.WEIGHTS", "pretrained", "MODEL.DEVICE", "cpu"]
-    assert load_segmenter(load_config(config, options)).model is not None
+    cfg = load_config(config, options)
+    assert load_segmenter(cfg).confidence is not None
+    export(cfg, tmp_path / "again.safetensors")
+    again = LesionPredictor.from_bundle(tmp_path / "again.safetensors")
+    added = {"bundle_sha256": predictor.settings["weights_sha256"]}
+    assert again.provenance == predictor.provenance | added
+    image, _ = render(5, 0, 384, 512)
+    (first,), (second,) = predictor([image], channels="BGR"), again([image], channels="BGR")
+    assert first.estimated_iou == second.estimated_iou
     with pytest.raises(LesionError, match="are not those of the model"):
         load_segmenter(load_config(str(ROOT / "configs" / "demo.yaml"), options))
 

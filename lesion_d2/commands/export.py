@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 import lesion_d2
 import lesion_d2.data.datasets
 from lesion_d2.files import read_json
-from lesion_d2.prediction.bundle import write_bundle
+from lesion_d2.prediction.bundle import read_origin, write_bundle
 from lesion_d2.prediction.segmenter import load_segmenter
 from lesion_d2.results.evaluation import REMEDY
 
@@ -22,7 +22,8 @@ def export(cfg: CfgNode, path: Path) -> None:
 
     Of the provenance, ``data`` has the fingerprints of the images and the split of each data set
     for training and validation, ``metrics`` the means with their 95 % intervals of each evaluation
-    of these weights below ``cfg.OUTPUT_DIR/eval``.
+    of these weights below ``cfg.OUTPUT_DIR/eval``. Weights of a bundle keep its provenance, to
+    which its hash and these metrics are added.
 
     Raises:
         LesionError: if the weights do not fit, or a file cannot be read.
@@ -38,6 +39,9 @@ def export(cfg: CfgNode, path: Path) -> None:
         "commit": _commit(),
         "versions": {name: importlib.metadata.version(name) for name in ("lesion_d2", "torch")},
     }
+    if origin := read_origin(cfg.MODEL.WEIGHTS)[1]:
+        metrics = [*origin.get("metrics", []), *provenance["metrics"]]
+        provenance = origin | {"bundle_sha256": sha256, "metrics": metrics}
     write_bundle(path, cfg, segmenter.model, segmenter.confidence, provenance)
 
 

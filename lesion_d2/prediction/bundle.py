@@ -137,6 +137,29 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
     return Bundle(cfg, model, confidence, provenance, hashlib.sha256(data).hexdigest())
 
 
+def read_origin(path: str | Path) -> tuple[ConfidenceModel | None, dict[str, Any]]:
+    """Return the confidence model and the provenance of a bundle whose weights were read already.
+
+    Of any other file that holds weights, it is none and nothing.
+
+    Raises:
+        LesionError: if the confidence model is damaged.
+    """
+    if Path(path).suffix != SUFFIX:
+        return None, {}
+    with safetensors.safe_open(path, "pt") as stream:
+        metadata = stream.metadata() or {}
+    try:
+        confidence = json.loads(metadata.get("confidence", "null"))
+        provenance = dict(json.loads(metadata.get("provenance", "{}")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise LesionError(f"{path}: is not a bundle ({error}); {_ADVICE}") from error
+    if confidence is None:
+        return None, provenance
+    exported = str(provenance.get("weights_sha256"))
+    return confidence_from_dict(confidence, str(path), exported), provenance
+
+
 def _stored_type(value: torch.Tensor) -> torch.dtype:
     if not value.is_floating_point():
         return value.dtype

@@ -19,6 +19,7 @@ from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import PRECISIONS, computing_in, settle_bfloat16
 from lesion_d2.modeling.timm_backbone import TimmBackbone
 from lesion_d2.modeling.weights import load_trained
+from lesion_d2.prediction.bundle import read_origin
 from lesion_d2.prediction.candidates import (
     INSTANCE_CHOICES,
     MASK_THRESHOLD,
@@ -149,6 +150,8 @@ def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
 def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
     """Return a segmenter with the weights and the confidence model that the config names.
 
+    A bundle of ``MODEL.WEIGHTS`` brings its own, unless ``TEST.CONFIDENCE`` names another.
+
     With ``prepare`` its model is made faster, and its weights are not those of the file any more.
 
     Raises:
@@ -157,7 +160,7 @@ def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
     model = build_network(cfg)
     sha256 = load_trained(model, cfg.MODEL.WEIGHTS)
     file = cfg.TEST.CONFIDENCE
-    confidence = read_confidence(file, sha256) if file else None
+    confidence = read_confidence(file, sha256) if file else read_origin(cfg.MODEL.WEIGHTS)[0]
     segmenter = Segmenter(cfg, model, confidence, sha256)
     if prepare:
         prepare_for_inference(model, cfg.TEST.PRECISION)
