@@ -339,6 +339,17 @@ def test_after_a_failure_the_next_run_goes_on(server, tmp_path):
     assert server.ranges == [f"bytes={HALF}-"]
 
 
+def test_a_part_that_is_whole_needs_no_request(server, tmp_path):
+    """As a kill leaves it that comes before the check."""
+    server.answers = [cut(HALF)]
+    with pytest.raises(LesionError):
+        fetch(remote(server), tmp_path / "a.zip", Patience(stall=5, tries=1, pause=0))
+    (tmp_path / "a.zip.part").write_bytes(CONTENT)
+    fetch(remote(server), tmp_path / "a.zip", IMPATIENT)
+    assert files(tmp_path) == ["a.zip"]
+    assert len(server.seen) == 1
+
+
 @pytest.mark.parametrize("note", [None, "", "{", "[]", '{"etag": "x"}'])
 def test_a_part_that_nothing_is_known_of_is_not_built_upon(note, server, tmp_path):
     (tmp_path / "a.zip.part").write_bytes(OTHER[:1000])
