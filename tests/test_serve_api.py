@@ -1,7 +1,9 @@
 """The API of tools/serve.py: what it answers, and what it refuses."""
 
 import asyncio
+import base64
 import io
+import json
 import socket
 import struct
 import time
@@ -12,6 +14,7 @@ import cv2
 import httpx2
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from serving import drawn_jpeg, rings_of, running, send, send_raw
 
 from lesion_d2 import LesionPredictor
@@ -94,7 +97,7 @@ def test_the_picture_is_shown_as_it_is_to_be_seen(url):
     assert (answer["width"], answer["height"]) == (384, 512)
     head, _, text = answer["picture"].partition(",")
     assert head == "data:image/jpeg;base64"
-    shown = decoded(__import__("base64").b64decode(text))
+    shown = decoded(base64.b64decode(text))
     assert shown.shape == (512, 384, 3)
     expected = np.rot90(decoded(data), -1)
     assert np.abs(shown.astype(int) - expected).mean() < 3
@@ -131,9 +134,42 @@ def test_many_masks_are_one_zip_and_no_name_is_a_path(url):
 
 @pytest.mark.parametrize("name", ["", ".", "...", "a" * 5000, "con\r\nx: y.jpg", "\u202egpj.exe"])
 def test_any_name_becomes_a_plain_one(name):
-    plain = plain_name(name, set())
-    assert 0 < len(plain) <= 100
-    assert plain.isprintable()
+    stem, suffix = plain_name(name, set())
+    assert 0 < len(stem) <= 100
+    assert stem.isprintable()
+    assert suffix in ("", ".jpg", ".exe")
+
+
+def test_coco_and_labelme_hold_the_same_masks(url):
+    answers = [send(url, drawn_jpeg(index)).json() for index in (0, 1)]
+    keys = ("width", "height", "polygons", "score", "estimated_iou")
+    pictures = [
+        {"name": f"folder/{number} x.JPG", **{key: answer[key] for key in keys}}
+        for number, answer in enumerate(answers)
+    ]
+    pictures[1].update(score=None, estimated_iou=None)  # corrected
+    expected = [fill_rings(rings_of(a["polygons"]), (a["height"], a["width"])) for a in answers]
+    content = {"pictures": pictures}
+    coco = httpx2.post(f"{url}/api/files?answer=coco", json=content, timeout=30).json()
+    assert [image["file_name"] for image in coco["images"]] == ["0 x.JPG", "1 x.JPG"]
+    assert coco["info"]["weights_sha256"] == answers[0]["model_sha256"]
+    first, second = coco["annotations"]
+    assert first["estimated_iou"] == answers[0]["estimated_iou"]
+    assert "score" not in second
+    for annotation, mask in zip(coco["annotations"], expected, strict=True):
+        rle = {
+            **annotation["segmentation"],
+            "counts": annotation["segmentation"]["counts"].encode(),
+        }
+        np.testing.assert_array_equal(coco_mask.decode(rle), mask)
+    reply = httpx2.post(f"{url}/api/files?answer=labelme", json=content, timeout=30)
+    archive = zipfile.ZipFile(io.BytesIO(reply.content))
+    assert archive.namelist() == ["0 x.json", "1 x.json"]
+    for name, mask in zip(archive.namelist(), expected, strict=True):
+        labelme = json.loads(archive.read(name))
+        assert labelme["imagePath"] == name.replace(".json", ".JPG")
+        rings = [shape["points"] for shape in labelme["shapes"]]
+        np.testing.assert_array_equal(fill_rings(rings, mask.shape), mask)
 
 
 # --- refusals: one clear answer each, and the server goes on ---

@@ -77,6 +77,8 @@ def _run_server(app: FastAPI, listener: socket.socket, host: str | None) -> None
 @contextmanager
 def _bound(host: str | None, port: int) -> Iterator[socket.socket]:
     """Take the port before the model is loaded."""
+    if not 0 <= port <= 65535:  # getaddrinfo would take another one
+        raise LesionError(f"--port {port}: give a number up to 65535, or 0 for any that is free")
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host or HERE, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -88,7 +90,7 @@ def _bound(host: str | None, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             option = f"--host {host} --port {port}" if host else f"--port {port}"
             raise LesionError(f"{option}: cannot be used ({error}); choose another") from error
         yield listener

@@ -58,32 +58,43 @@ def write_formats(folder: PredictionFolder, formats: Iterable[str]) -> None:
         polygons = mask_polygons(mask) if missing else []
         if path := missing.get("labelme"):
             image = Path(unescape_name(row["file"]))
-            _write(path, _labelme(mask, polygons, image, path, record))
+            place = os.path.relpath(image, os.path.realpath(path.parent))
+            _write(path, labelme_content(mask, polygons, place, record))
         if path := missing.get("geojson"):
             _write(path, _geojson(polygons, record))
         if "coco" in wanted:
             number = len(images) + 1
-            images.append(_coco_image(mask, row, name, number))
+            images.append(coco_image(mask, _whole_name(row, name), number))
             if mask.any():
-                annotations.append(_coco_annotation(mask, number, scores))
+                annotations.append(coco_annotation(mask, number, scores))
     if "coco" in wanted:
-        content = {
-            "info": {"description": "predictions of lesion_d2", **model},
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": 1, "name": _LABEL}],
-        }
-        _write(folder.coco, content)
+        _write(folder.coco, coco_content(images, annotations, model))
 
 
-def _coco_image(mask: npt.NDArray[np.bool_], row: Row, name: str, number: int) -> dict[str, Any]:
+def _whole_name(row: Row, name: str) -> str:
+    """Return the name with the suffix that it has lost, unless another differs in just this."""
     path = unescape_name(row["file"])
-    # The name has lost its suffix, unless another image differs in just this.
-    whole = name if f"/{path}".endswith(f"/{name}") else name + Path(path).suffix
-    return {"id": number, "file_name": whole, "height": mask.shape[0], "width": mask.shape[1]}
+    return name if f"/{path}".endswith(f"/{name}") else name + Path(path).suffix
 
 
-def _coco_annotation(
+def coco_content(
+    images: list[dict[str, Any]], annotations: list[dict[str, Any]], model: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a COCO file of what :func:`coco_image` and :func:`coco_annotation` return."""
+    return {
+        "info": {"description": "predictions of lesion_d2", **model},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": _LABEL}],
+    }
+
+
+def coco_image(mask: npt.NDArray[np.bool_], file_name: str, number: int) -> dict[str, Any]:
+    """Return an image's record of COCO; ``number`` is its id, from 1 on."""
+    return {"id": number, "file_name": file_name, "height": mask.shape[0], "width": mask.shape[1]}
+
+
+def coco_annotation(
     mask: npt.NDArray[np.bool_], number: int, scores: dict[str, float]
 ) -> dict[str, Any]:
     """Return the lesion as run lengths: polygons of COCO have no holes."""
@@ -100,14 +111,16 @@ def _coco_annotation(
     }
 
 
-def _labelme(
+def labelme_content(
     mask: npt.NDArray[np.bool_],
     polygons: Sequence[Polygon],
-    image: Path,
-    path: Path,
+    image: str,
     record: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return polygons, or, where there is a hole, which those of labelme cannot have, a mask."""
+    """Return labelme's file of an image, whose path as seen from there is ``image``.
+
+    It holds polygons, or, where there is a hole, which those of labelme cannot have, a mask.
+    """
     if any(polygon.holes for polygon in polygons):
         left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
         part = mask[top : top + height, left : left + width]
@@ -128,7 +141,7 @@ def _labelme(
         "version": _LABELME_VERSION,
         "flags": {},
         "shapes": [{**common, "description": "", **shape} for shape in shapes],
-        "imagePath": os.path.relpath(image, os.path.realpath(path.parent)),
+        "imagePath": image,
         "imageData": None,
         "imageHeight": mask.shape[0],
         "imageWidth": mask.shape[1],

@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import FileResponse
 
+import lesion_d2
 from lesion_d2.errors import LesionError
 from lesion_d2.images.masks import mask_png
 from lesion_d2.images.reading import read_image
@@ -28,13 +29,14 @@ from lesion_d2.web.outlines import (
     Collection,
     Drawn,
     Outline,
+    Packing,
     Ring,
     Shape,
     describe_mask,
     drawn_mask,
     outline_picture,
+    pack_outlines,
     picture_jpeg,
-    zip_masks,
 )
 from lesion_d2.web.review import Decision, Item, Review
 
@@ -56,6 +58,11 @@ _PHOTOGRAPH = {
 }
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}}, "description": "the mask: 255 is lesion, else 0"}
+}
+_PACKED: dict[Packing, str] = {
+    "masks": "application/zip",
+    "coco": "application/json",
+    "labelme": "application/zip",
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"description": "not a form with one file named photograph"},
@@ -116,11 +123,13 @@ def outline_app(predictor: LesionPredictor, workers: int) -> FastAPI:
             return Response(await _run(hands, partial(mask_png, mask)), media_type="image/png")
         return await _run(hands, partial(describe_mask, mask))
 
-    @app.post("/api/files", responses={200: {"content": {"application/zip": {}}}})
-    async def files(collection: Collection) -> Response:
-        """Put the masks of several pictures into one zip."""
-        data = await _run(hands, partial(zip_masks, collection.pictures))
-        return Response(data, media_type="application/zip")
+    record = {"version": lesion_d2.__version__, **predictor.settings}
+
+    @app.post("/api/files", responses={200: {"content": {kind: {} for kind in _PACKED.values()}}})
+    async def files(collection: Collection, answer: Packing = "masks") -> Response:
+        """Put the outlines of several pictures into one file: a zip, or JSON for COCO."""
+        work = partial(pack_outlines, collection.pictures, answer, record)
+        return Response(await _run(hands, work), media_type=_PACKED[answer])
 
     return app
 
@@ -182,7 +191,7 @@ def review_app(review: Review) -> FastAPI:
 
 
 def _new_app(page: str) -> FastAPI:
-    app = FastAPIOffline(title="lesion_d2", version="0.1.0", redoc_url=None)
+    app = FastAPIOffline(title="lesion_d2", version=lesion_d2.__version__, redoc_url=None)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)

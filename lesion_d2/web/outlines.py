@@ -2,9 +2,11 @@
 
 import base64
 import io
+import json
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from lesion_d2.images.scaling import fit
 from lesion_d2.prediction.confidence import word_for
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor
+from lesion_d2.results.formats import coco_annotation, coco_content, coco_image, labelme_content
 
 PICTURE_SIDE = 2048  # of the picture that the page shows
 # How far a line of the outline for editing may lie from the exact one: in pixels of a picture whose
@@ -29,6 +32,7 @@ _NO_NAME = re.compile(r"[^\w .()+-]|^\.+")
 
 Point = tuple[float, float]
 Ring = list[Point]
+Packing = Literal["masks", "coco", "labelme"]
 
 
 class Region(BaseModel):
@@ -84,6 +88,14 @@ class Named(Frame):
 
     name: str = Field(max_length=1000)
     polygons: list[Region]
+    score: float | None = Field(default=None, description="of the model's outline, not corrected")
+    estimated_iou: float | None = None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The numbers that are known, by name."""
+        scores = {"score": self.score, "estimated_iou": self.estimated_iou}
+        return {name: value for name, value in scores.items() if value is not None}
 
 
 class Collection(BaseModel):
@@ -135,30 +147,52 @@ def picture_jpeg(image: npt.NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def zip_masks(pictures: Iterable[Named]) -> bytes:
-    """Return a zip of ``NAME_segmentation.png`` files."""
-    buffer, taken = io.BytesIO(), set[str]()
-    with zipfile.ZipFile(buffer, "w") as archive:  # PNG is compressed already
-        for picture in pictures:
-            name = plain_name(picture.name, taken)
+def pack_outlines(pictures: Iterable[Named], form: Packing, model: dict[str, Any]) -> bytes:
+    """Return one file of several outlines.
+
+    Args:
+        pictures: the outlines.
+        form: ``masks`` and ``labelme`` give a zip, ``coco`` JSON.
+        model: what is known of the model, for the formats that can hold it.
+
+    Raises:
+        LesionError: an outline is too long.
+    """
+    packed = io.BytesIO()
+    images, annotations, taken = [], [], set[str]()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, picture in enumerate(pictures, 1):
+            stem, suffix = plain_name(picture.name, taken)
             mask = fill_rings(_all_rings(picture.polygons), (picture.height, picture.width))
-            archive.writestr(f"{name}_segmentation.png", mask_png(mask))
-    return buffer.getvalue()
+            if form == "masks":
+                archive.writestr(f"{stem}_segmentation.png", mask_png(mask))
+            elif form == "labelme":
+                record = {**model, **picture.scores}
+                content = labelme_content(mask, mask_polygons(mask), stem + suffix, record)
+                archive.writestr(f"{stem}.json", json.dumps(content))
+            else:
+                images.append(coco_image(mask, stem + suffix, number))
+                if mask.any():
+                    annotations.append(coco_annotation(mask, number, picture.scores))
+    if form == "coco":
+        return json.dumps(coco_content(images, annotations, model)).encode()
+    return packed.getvalue()
 
 
-def plain_name(name: str, taken: set[str]) -> str:
-    """Return a client's file name as one that is no path, without suffix, not in ``taken`` yet."""
+def plain_name(name: str, taken: set[str]) -> tuple[str, str]:
+    """Return a client's file name as a stem that is no path, not in ``taken`` yet, and a suffix."""
     last = re.split(r"[/\\]", name)[-1]
-    stem = _NO_NAME.sub("_", last.rpartition(".")[0] or last)[:100].strip() or "photograph"
+    start, dot, end = last.rpartition(".")
+    stem = _NO_NAME.sub("_", start or last)[:100].strip() or "photograph"
     number, free = 1, stem
     while free.casefold() in taken:
         number += 1
         free = f"{stem} ({number})"
     taken.add(free.casefold())
-    return free
+    return free, dot + end if start and end.isalnum() and len(end) <= 5 else ""
 
 
-def _measures(lesion: Lesion) -> dict:
+def _measures(lesion: Lesion) -> dict[str, Any]:
     height, width = lesion.mask.shape
     polygons = mask_polygons(lesion.mask)
     tolerance = TOLERANCE * max(1.0, max(height, width) / 1024)

@@ -32,6 +32,7 @@ for (const id of ["files", "folder", "camera"]) {
     event.target.value = "";
   });
 }
+byId("camera-label").hidden = !navigator.maxTouchPoints; // phones and tablets have a camera at hand
 
 const drop = byId("drop");
 for (const name of ["dragenter", "dragover"]) {
@@ -138,7 +139,7 @@ const cardOf = (entry) => {
   const card = element("button", "card");
   const blank = element("span", "blank");
   const bar = element("progress");
-  bar.max = 1;
+  bar.value = 0;
   bar.setAttribute("aria-label", `progress of ${entry.name}`);
   card.append(blank, element("span", "name", entry.name), element("span", "state", "waits"), bar);
   card.addEventListener("click", () => {
@@ -275,7 +276,11 @@ for (const button of byId("all").querySelectorAll("[data-format]")) {
   button.addEventListener("click", async () => {
     const done = entries.filter((entry) => entry.result);
     await Promise.all(done.map((entry) => entry.pending));
-    const pictures = done.map(({ name, shape: { width, height, polygons } }) => ({ name, width, height, polygons }));
-    await save(`/api/files?answer=${button.dataset.format}`, { pictures }, `${button.dataset.format}.zip`);
+    const pictures = done.map(({ name, result, rings, shape: { width, height, polygons } }) => {
+      const { score, estimated_iou } = rings ? {} : result; // a correction is nobody's estimate
+      return { name, width, height, polygons, score, estimated_iou };
+    });
+    const { format, suffix } = button.dataset;
+    await save(`/api/files?answer=${format}`, { pictures }, `${format}.${suffix}`);
   });
 }

@@ -1,0 +1,101 @@
+"""tools/serve.py as a command."""
+
+import re
+import signal
+import socket
+
+import httpx2
+import pytest
+from serving import drawn_jpeg, send
+from tiny import ROOT, load_tool, python
+
+from lesion_d2.errors import LesionError
+
+TOOL = ROOT / "tools" / "serve.py"
+
+
+@pytest.fixture(scope="module")
+def started(bundle):
+    """Two processes of the tool, without and with --host, and what each printed."""
+    options = ("--port", 0, "--model", bundle)
+    processes = [python(TOOL, *options), python(TOOL, *options, "--host", "127.0.0.1")]
+    try:
+        yield [(process, [process.stdout.readline() for _ in range(2)]) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_another_address_needs_the_printed_token(started):
+    _, lines = started[1]
+    address, token = re.match(r"open (http://127\.0\.0\.1:\d+)/\?token=(\S+)", lines[1]).groups()
+    assert len(token) >= 32
+    assert httpx2.get(address).status_code == 401
+    assert httpx2.get(f"{address}/?token={token}", follow_redirects=False).status_code == 303
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert httpx2.get(address, headers=bearer).status_code == 200
+
+
+def test_it_serves_this_computer_alone_until_it_is_ended(started, bundle):
+    process, lines = started[0]
+    assert lines[0] == f"loading the model ({bundle}) ...\n"
+    address = re.fullmatch(r"open (http://127\.0\.0\.1:\d+)/ \(Ctrl-C ends it\)\n", lines[1])[1]
+    assert httpx2.get(address).status_code == 200
+    assert send(address, drawn_jpeg(0, 96, 128)).status_code == 200
+    port = int(address.rpartition(":")[2])
+    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port)):
+        pass
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr.splitlines()[-1]) == (130, "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("--review", "nowhere", "--images", "."), "--review: nowhere holds no predictions"),
+        (("--port", "99999999"), "--port 99999999"),
+        (("--host", "192.0.2.1"), "--host 192.0.2.1"),
+        (("--host", "no such host"), "--host no such host"),
+    ],
+)
+def test_mistakes_are_named(options, message, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["serve", "--port", "0", *options])
+    with pytest.raises(LesionError, match=re.escape(message)):
+        load_tool("serve").main()
+
+
+def test_a_port_in_use_is_named(monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        monkeypatch.setattr("sys.argv", ["serve", "--port", port])
+        with pytest.raises(LesionError, match=f"--port {port}: cannot be used"):
+            load_tool("serve").main()
+
+
+def test_review_and_images_go_together(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["serve", "--review", "predictions"])
+    with pytest.raises(SystemExit):
+        load_tool("serve").main()
+    assert "--review and --images go together" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["serve"])
+    tool = load_tool("serve")
+    monkeypatch.setattr(tool, "find_spec", lambda name: None)
+    with pytest.raises(LesionError, match=re.escape("pip install 'lesion_d2[web]'")):
+        tool.main()
+
+
+def test_nothing_else_needs_the_extra():
+    needing = set()
+    for path in (ROOT / "lesion_d2").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if re.search(r"^\s*(from|import) (fastapi|starlette|uvicorn|pydantic)", text, re.MULTILINE):
+            needing.add(str(path.relative_to(ROOT / "lesion_d2")))
+    assert needing - {"commands/serve.py"} == {f"web/{n}.py" for n in ("app", "guard", "outlines")}
