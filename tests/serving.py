@@ -16,9 +16,7 @@ from lesion_d2.web.guard import Guard
 def running(app, **guard):
     """Serve an application behind the guard; yields its address without a slash at the end."""
     app.add_middleware(Guard, **guard)
-    config = uvicorn.Config(
-        app, log_level="critical", access_log=False, timeout_graceful_shutdown=1
-    )
+    config = uvicorn.Config(app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -13,6 +13,7 @@ from lesion_d2.prediction.confidence import (
     ConfidenceModel,
     fit_confidence,
     read_confidence,
+    word_for,
 )
 from lesion_d2.prediction.lesion import Lesion
 
@@ -115,3 +116,12 @@ def test_only_failures_or_none(jaccard):
     found = failure_detection(np.array([0.5, 0.6]), np.array(jaccard))
     assert found["auroc"] is None
     assert found["caught_at_10_percent"] is None
+
+
+@pytest.mark.parametrize(
+    ("estimated", "word"),
+    [(1, "sure"), (0.85, "sure"), (0.8499, "look again"), (0.68, "look again"), (0.6799, "unsure"),
+     (0, "unsure"), (None, None)],
+)  # fmt: skip
+def test_an_estimate_has_a_word(estimated, word):
+    assert word_for(estimated) == word

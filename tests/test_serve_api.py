@@ -234,6 +234,10 @@ def test_a_wrong_form_is_said(url, settings, status):
         ("masks", {"width": 10, "height": 10, "rings": [[["x", 1]]]}),
         ("masks", {"width": 60_000, "height": 60_000, "rings": []}),
         ("files", {"pictures": []}),
+        (
+            "files",
+            {"pictures": [{"name": "a", "width": 13_000, "height": 13_000, "polygons": []}] * 150},
+        ),
         ("files", {"pictures": [{"name": "a", "width": 60_000, "height": 60_000, "polygons": []}]}),
     ],
 )
@@ -241,6 +245,13 @@ def test_a_wrong_outline_is_said(url, path, content):
     answer = httpx2.post(f"{url}/api/{path}", json=content)
     assert answer.status_code == 422
     assert answer.json()["detail"]
+
+
+def test_a_long_outline_is_said(url):
+    ring = [[0.123456, 1]] * 700_000
+    answer = httpx2.post(f"{url}/api/masks", json={"width": 9, "height": 9, "rings": [ring]})
+    assert answer.status_code == 413
+    assert "more than 8 MB" in answer.json()["detail"]
 
 
 def test_a_form_that_ends_early_is_said(url):
@@ -264,13 +275,14 @@ def test_a_client_that_stalls_is_told_and_frees_its_place(url):
     assert send(url, drawn_jpeg(0)).status_code == 200
 
 
-def test_clients_that_leave_free_their_places(url):
+def test_clients_that_leave_free_their_places(url, caplog):
     body = form(b"photograph", drawn_jpeg(0))
     host, port = url.removeprefix("http://").split(":")
     for _ in range(2 * PLACES):
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(request(body[:5000], len(body)))
     time.sleep(0.3)
+    assert caplog.records == []
     assert send(url, drawn_jpeg(0)).status_code == 200
 
 

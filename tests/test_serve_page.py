@@ -4,6 +4,8 @@ import csv
 import re
 import shutil
 import signal
+import socket
+import zipfile
 
 import cv2
 import numpy as np
@@ -21,6 +23,7 @@ from lesion_d2.images.fill import fill_rings
 from lesion_d2.images.inputs import find_images
 from lesion_d2.results.predictions import PredictionFolder
 from lesion_d2.web.app import outline_app
+from lesion_d2.web.guard import PLACES
 
 expect.set_options(timeout=30_000)
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
@@ -270,6 +273,44 @@ def test_what_cannot_be_outlined_says_why_and_names_are_text(visit, url):
     expect(page.get_by_role("button", name="notes.txt")).to_contain_text("no JPEG, PNG")
     expect(page.locator("#name")).to_have_text(name)
     assert page.title() == "Outlines of skin lesions"
+
+
+def test_a_folder_and_a_busy_server(visit, url, tmp_path):
+    (tmp_path / "inner").mkdir()
+    for index, name in enumerate(("a.jpg", "inner/b.jpg", ".c.jpg")):
+        (tmp_path / name).write_bytes(drawn_jpeg(index))
+    host, port = url.removeprefix("http://").split(":")
+    page = visit(url)
+    head = f"POST /api/masks HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n".encode()
+    others = [socket.create_connection((host, int(port))) for _ in range(PLACES)]
+    for other in others:
+        other.sendall(head)
+    page.set_input_files("#folder", tmp_path)
+    page.wait_for_timeout(500)
+    assert page.locator(".card").count() == 2
+    assert page.locator("#view").is_hidden()
+    for other in others:
+        other.close()
+    expect(page.locator("#status")).to_contain_text("2 of 2 pictures")
+    expect(page.locator(".card .name")).to_have_text(["a.jpg", "b.jpg"])
+
+
+def test_all_masks_in_one_file(visit, url):
+    page = visit(url)
+    choose(page, 0, 1, name="a{}.jpg")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Masks (zip)").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        names = ["a0_segmentation.png", "a1_segmentation.png"]
+        assert archive.namelist() == names
+        for index, name in enumerate(names):
+            mask = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), -1)
+            answer = send(url, drawn_jpeg(index)).json()
+            expected = fill_rings(rings_of(answer["polygons"]), (384, 512))
+            np.testing.assert_array_equal(mask == 255, expected)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="COCO").click()
+    assert download.value.suggested_filename == "coco.json"
 
 
 def test_on_a_phone(visit, url):

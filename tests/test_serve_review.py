@@ -92,9 +92,11 @@ def test_a_decision_is_on_disk_when_it_is_answered(folders):
             (3, {"decision": "reject"}, 2),
         ]:
             answer = httpx2.post(f"{url}/api/review/{number}", json=content)
-            assert answer.status_code == 200, answer.text
+            assert answer.json()["decision"] == content["decision"]
             assert rows(folders)[-1]["decision"] == content["decision"]
             assert len(reviewed(folders)) == count
+        kept = httpx2.post(f"{url}/api/review/2", json={"decision": "accept"})
+        assert kept.json()["decision"] == "correct"  # what is shown is accepted
         assert httpx2.get(f"{url}/api/review/2").json()["area_pixels"] == 20 * 30
         listed = httpx2.get(f"{url}/api/review").json()
         assert [i["decision"] for i in listed] == ["reject", "accept", "correct", "reject"]

@@ -144,18 +144,18 @@ def review_app(review: Review) -> FastAPI:
             raise HTTPException(404, f"there are predictions 0 to {len(review.items) - 1}")
         return review.items[number]
 
+    def listed(item: Item) -> Listed:
+        return Listed(
+            name=item.name.encode("utf-8", "replace").decode(),
+            estimated_iou=item.estimated_iou,
+            word=word_for(item.estimated_iou),
+            decision=review.decisions.get(item.name),
+        )
+
     @app.get("/api/review")
     async def predictions() -> list[Listed]:
         """List the predictions, least sure first."""
-        return [
-            Listed(
-                name=item.name.encode("utf-8", "replace").decode(),
-                estimated_iou=item.estimated_iou,
-                word=word_for(item.estimated_iou),
-                decision=review.decisions.get(item.name),
-            )
-            for item in review.items
-        ]
+        return [listed(item) for item in review.items]
 
     @app.get("/api/review/{number}")
     async def prediction(number: int) -> Shape:
@@ -171,19 +171,19 @@ def review_app(review: Review) -> FastAPI:
         return Response(data, media_type="image/jpeg")
 
     @app.post("/api/review/{number}")
-    async def decide(number: int, decided: Decided) -> Shape:
+    async def decide(number: int, decided: Decided) -> Listed:
         """Take a decision; it is on disk when the answer comes."""
         item = item_of(number)
         if (decided.decision == "correct") != (decided.rings is not None):
             raise HTTPException(422, "rings: give them with the decision correct, and only then")
 
-        def work() -> Shape:
+        def work() -> Listed:
             mask = None
             if decided.rings is not None:
                 height, width = review.mask(item).shape
                 mask = drawn_mask(Drawn(width=width, height=height, rings=decided.rings))
             review.decide(item, decided.decision, mask)
-            return describe_mask(review.mask(item))
+            return listed(item)
 
         return await _run(hands, work)
 

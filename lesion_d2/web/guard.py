@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_BYTES = 64 * 2**20  # of one request
+MAX_BYTES = 64 * 2**20  # of an upload
+MAX_JSON = 8 * 2**20  # of anything else, which takes many times its bytes once it is parsed
 PLACES = 16  # requests that are received or worked on at a time
 STALL = 20.0  # seconds that a client may send nothing
 PATIENCE = 300.0  # seconds that a request may take to arrive
@@ -69,7 +70,7 @@ class Guard:
         if scope["type"] != "http":  # there are no web sockets here
             await send({"type": "websocket.close"})
             return
-        body = _Body(receive, self._stall)
+        body = _Body(receive, self._stall, _limit(scope))
         answer = self._refusal(scope) or self._welcome(scope)
         posts = scope["method"] not in ("GET", "HEAD")
         if not answer and posts and not self._free:
@@ -138,18 +139,21 @@ class Guard:
 
 
 class _Body:
-    """The body of a request, cut off at ``MAX_BYTES`` and when the client stalls."""
+    """The body of a request, cut off at ``limit`` bytes and when the client stalls."""
 
-    def __init__(self, receive: Receive, stall: float) -> None:
-        self._receive, self._stall = receive, stall
+    def __init__(self, receive: Receive, stall: float, limit: int) -> None:
+        self._receive, self._stall, self._limit = receive, stall, limit
         self._bytes, self._over = 0, False
         self._until = asyncio.get_running_loop().time() + PATIENCE
 
     async def receive(self) -> Message:
+        begun = not self._over
         message = await self._next()
-        if self._bytes > MAX_BYTES:
+        if begun and message["type"] == "http.disconnect":
+            raise HTTPException(400, "the upload was cut")  # nobody is there to read it
+        if self._bytes > self._limit:
             await self.drain()
-            detail = f"more than {MAX_BYTES >> 20} MB in one request; send a smaller file"
+            detail = f"more than {self._limit >> 20} MB in one request; send less at a time"
             raise HTTPException(413, detail)
         return message
 
@@ -175,6 +179,11 @@ class _Body:
         self._bytes += len(message.get("body", b""))
         self._over = message["type"] != "http.request" or not message.get("more_body", False)
         return message
+
+
+def _limit(scope: Scope) -> int:
+    kind = Headers(scope=scope).get("content-type", "")
+    return MAX_BYTES if kind.startswith("multipart/form-data") else MAX_JSON
 
 
 def _with_headers(send: Send, path: str) -> Send:

@@ -28,6 +28,7 @@ PICTURE_SIDE = 2048  # of the picture that the page shows
 # How far a line of the outline for editing may lie from the exact one: in pixels of a picture whose
 # longer side is 1,024 or less, and of a picture of this size where it is larger.
 TOLERANCE = 1.25
+MAX_COLLECTED = 24_000_000_000  # pixels of all masks in one file: a thousand of 24 megapixels
 _NO_NAME = re.compile(r"[^\w .()+-]|^\.+")
 
 Point = tuple[float, float]
@@ -102,6 +103,12 @@ class Collection(BaseModel):
     """What is downloaded in one file."""
 
     pictures: list[Named] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _limited(self) -> Self:
+        if sum(p.width * p.height for p in self.pictures) > MAX_COLLECTED:
+            raise ValueError(f"pictures of one file have at most {MAX_COLLECTED:,} pixels")
+        return self
 
 
 def outline_picture(

@@ -70,7 +70,7 @@ class Review:
         self.table = self._reviewed.root / "review.csv"
         self.items, self.left_out = _find_items(self._folder, photographs)
         self.decisions: dict[str, Decision] = {}
-        self._who = getpass.getuser()
+        self._who = _user()
         self._model = _model_of(self._folder)
 
     @contextmanager
@@ -105,6 +105,8 @@ class Review:
     def decide(self, item: Item, decision: Decision, mask: npt.NDArray[np.bool_] | None) -> None:
         """Write a decision; when this returns it is on disk.
 
+        To accept a prediction that was corrected keeps the correction.
+
         Args:
             item: what is decided.
             decision: ``correct`` takes ``mask``, of shape (H, W); the others none.
@@ -114,6 +116,8 @@ class Review:
             LesionError: a mask without lesion is accepted or drawn: nothing could learn from it.
             BadFileError: the photograph or its predicted mask cannot be read any more.
         """
+        if decision == "accept" and self.decisions.get(item.name) == "correct":
+            return
         photograph, predicted = read_source(item.photograph), read_source(self._mask_file(item))
         data = b""
         if decision != "reject":
@@ -175,6 +179,13 @@ def _find_items(
         raise LesionError(f"--images: {photographs}: none can be reviewed; {name}: {reason}")
     items.sort(key=lambda item: (item.estimated_iou or 0.0, item.name))
     return items, left_out
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without users
+        return ""
 
 
 def _model_of(folder: PredictionFolder) -> str:

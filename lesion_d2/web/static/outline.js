@@ -2,6 +2,7 @@ import { ask, byId, connectTools, describe, element, estimate, number, pause, sa
 import { Editor, ringsOf } from "./editor.js";
 
 const AT_ONCE = 2; // uploads
+const PART = 7e6; // characters of a request
 const THUMBNAIL = 144; // pixels
 const entries = [];
 const waiting = [];
@@ -272,6 +273,22 @@ byId("mask").addEventListener("click", async () => {
   await save("/api/masks?answer=png", { width, height, rings: ringsOf(polygons) }, `${stem}_segmentation.png`);
 });
 
+// Several files, where one request would be too long for the server.
+const partsOf = (pictures) => {
+  const parts = [[]];
+  let length = 0;
+  for (const picture of pictures) {
+    const more = JSON.stringify(picture).length;
+    if (parts.at(-1).length && (length + more > PART || parts.at(-1).length === 1000)) {
+      parts.push([]);
+      length = 0;
+    }
+    parts.at(-1).push(picture);
+    length += more;
+  }
+  return parts;
+};
+
 for (const button of byId("all").querySelectorAll("[data-format]")) {
   button.addEventListener("click", async () => {
     const done = entries.filter((entry) => entry.result);
@@ -281,6 +298,13 @@ for (const button of byId("all").querySelectorAll("[data-format]")) {
       return { name, width, height, polygons, score, estimated_iou };
     });
     const { format, suffix } = button.dataset;
-    await save(`/api/files?answer=${format}`, { pictures }, `${format}.${suffix}`);
+    const parts = partsOf(pictures);
+    for (const [index, part] of parts.entries()) {
+      const name = parts.length > 1 ? `${format}-${index + 1}-of-${parts.length}` : format;
+      await save(`/api/files?answer=${format}`, { pictures: part }, `${name}.${suffix}`);
+    }
   });
 }
+
+// The browser asks before it throws corrections away.
+window.addEventListener("beforeunload", (event) => { if (entries.some((entry) => entry.rings)) event.preventDefault(); });

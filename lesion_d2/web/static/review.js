@@ -76,8 +76,7 @@ const decide = async (decision) => {
   const index = current;
   try {
     const content = decision === "correct" ? { decision, rings: editor.drawn } : { decision };
-    await ask(`/api/review/${index}`, content);
-    items[index].decision = decision;
+    items[index] = await (await ask(`/api/review/${index}`, content)).json();
     loaded.delete(index);
     history.push(index);
     busy = false;
