@@ -6,7 +6,9 @@ import socket
 
 import httpx2
 import pytest
+import uvicorn
 from serving import drawn_jpeg, send
+from starlette.testclient import TestClient
 from tiny import ROOT, load_tool, python
 
 from lesion_d2.errors import LesionError
@@ -14,41 +16,41 @@ from lesion_d2.errors import LesionError
 TOOL = ROOT / "tools" / "serve.py"
 
 
-@pytest.fixture(scope="module")
-def started(bundle):
-    """Two processes of the tool, without and with --host, and what each printed."""
-    options = ("--port", 0, "--model", bundle)
-    processes = [python(TOOL, *options), python(TOOL, *options, "--host", "127.0.0.1")]
+def test_it_serves_this_computer_alone_until_it_is_ended(bundle):
+    process = python(TOOL, "--port", 0, "--model", bundle)
     try:
-        yield [(process, [process.stdout.readline() for _ in range(2)]) for process in processes]
+        lines = [process.stdout.readline() for _ in range(2)]
+        assert lines[0] == f"loading the model ({bundle}) ...\n"
+        printed = re.fullmatch(r"open (http://127\.0\.0\.1:\d+)/ \(Ctrl-C ends it\)\n", lines[1])
+        address = printed[1]
+        assert httpx2.get(address).status_code == 200
+        assert send(address, drawn_jpeg(0, 96, 128)).status_code == 200
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port)):
+            pass
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=30)
+        assert (process.returncode, stderr.splitlines()[-1]) == (130, "interrupted")
     finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+        process.kill()
+        process.communicate()
 
 
-def test_another_address_needs_the_printed_token(started):
-    _, lines = started[1]
-    address, token = re.match(r"open (http://127\.0\.0\.1:\d+)/\?token=(\S+)", lines[1]).groups()
-    assert len(token) >= 32
-    assert httpx2.get(address).status_code == 401
-    assert httpx2.get(f"{address}/?token={token}", follow_redirects=False).status_code == 303
-    bearer = {"Authorization": f"Bearer {token}"}
-    assert httpx2.get(address, headers=bearer).status_code == 200
-
-
-def test_it_serves_this_computer_alone_until_it_is_ended(started, bundle):
-    process, lines = started[0]
-    assert lines[0] == f"loading the model ({bundle}) ...\n"
-    address = re.fullmatch(r"open (http://127\.0\.0\.1:\d+)/ \(Ctrl-C ends it\)\n", lines[1])[1]
-    assert httpx2.get(address).status_code == 200
-    assert send(address, drawn_jpeg(0, 96, 128)).status_code == 200
-    port = int(address.rpartition(":")[2])
-    with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", port)):
-        pass
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr.splitlines()[-1]) == (130, "interrupted")
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_with_a_host_requests_need_the_printed_token(host, bundle, monkeypatch, capsys):
+    served = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, _: served.append(server.config.app))
+    monkeypatch.setattr(
+        "sys.argv", ["serve", "--port", "0", "--model", str(bundle), "--host", host]
+    )
+    load_tool("serve").main()
+    token = re.search(
+        r"^open http://[^/]+:\d+/\?token=(\S+) ", capsys.readouterr().out, re.MULTILINE
+    )
+    assert len(token[1]) >= 32
+    with TestClient(served[0], base_url="http://10.0.0.7") as client:
+        assert client.get("/").status_code == 401
+        assert client.get("/", headers={"Authorization": f"Bearer {token[1]}"}).status_code == 200
 
 
 @pytest.mark.parametrize(

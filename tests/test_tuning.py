@@ -1,6 +1,7 @@
 """Choosing settings of prediction on validation data."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -146,6 +147,7 @@ def test_the_tool(straight_run, tiny_root, tmp_path):
     )  # fmt: skip
     assert status == 0, err
     assert "chosen: " in out
+    assert re.search(r"sure: \d+ images.*\nlook again: \d+ images.*\nunsure: \d+ images", out)
     folder = tmp_path / "run" / "tune"
     with open(folder / "tuning.csv", newline="") as stream:
         table = list(csv.DictReader(stream))
