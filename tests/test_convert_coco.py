@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from convert_archive import all_records, audit_rows, lesion_pair
+from detectron2.data.datasets.coco import convert_to_coco_json
 from picture_files import encode, exif
 from pycocotools import mask as coco_mask
 
@@ -199,6 +200,17 @@ def test_drawn_on_the_picture_as_shown(export):
         images=images, annotations=[annotation(1), annotation(2, segmentation=(BESIDE,))]
     )
     np.testing.assert_array_equal(export.mask("b"), filled(BESIDE))
+
+
+def test_an_export_of_detectron2_gives_the_same_lesions(tiny_root, tmp_path):
+    convert_to_coco_json("tiny_train", str(tmp_path / "coco.json"))
+    folders = {"all": (tiny_root / "images", [])}
+    options = {"coco": tmp_path / "coco.json", "resize": "none", "group": False}
+    convert(ConvertOptions(folders, tmp_path / "out", **options))
+    found, expected = all_records(tmp_path / "out"), all_records(tiny_root)
+    assert len(found) == 13
+    for isic_id, (_, annotation) in found.items():
+        assert annotation["segmentation"] == expected[isic_id][1]["segmentation"]
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"images": [], "annotations": {}}', "no"])
