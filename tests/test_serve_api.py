@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from serving import drawn_jpeg, rings_of, running, send, send_raw
+from tiny import ROOT
 
 from lesion_d2 import LesionPredictor
 from lesion_d2.images.fill import fill_rings
@@ -85,6 +86,17 @@ def test_an_outline_is_the_predictors(url, model):
     np.testing.assert_array_equal(
         decoded(send(url, data, answer="png").content) == 255, lesion.mask
     )
+
+
+def test_the_client_of_the_document_works(url, tmp_path, monkeypatch, capsys):
+    text = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    snippet = text.partition("```python\n")[2].partition("```")[0]
+    assert len(snippet.splitlines()) <= 12
+    photograph = tmp_path / "lesion.jpg"
+    photograph.write_bytes(drawn_jpeg(1))
+    monkeypatch.setattr("sys.argv", ["client.py", str(photograph)])
+    exec(snippet.replace("http://127.0.0.1:8000", url), {})
+    assert capsys.readouterr().out.startswith("sure 0.")
 
 
 def test_the_picture_is_shown_as_it_is_to_be_seen(url):

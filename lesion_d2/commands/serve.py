@@ -103,5 +103,15 @@ def _address(host: str) -> str:
     except ValueError:
         return host
     if ip.is_unspecified:
-        return socket.gethostname()
+        return _own_address()
     return f"[{host}]" if ip.version == 6 else host
+
+
+def _own_address() -> str:
+    """Return this computer's address in its network; its name where it is in none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # a documentation address; connecting sends nothing
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
