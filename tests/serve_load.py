@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Ask tools/serve.py for many outlines: how many a second, and what memory it holds.
 
 Called as: .venv/bin/python tests/serve_load.py [--pictures N] [--users N]

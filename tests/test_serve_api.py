@@ -331,6 +331,7 @@ def test_two_hundred_at_once_are_answered(url):
         {"Host": "["},
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://localhost:1"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
@@ -366,6 +367,14 @@ def test_the_token_is_asked_for(guarded):
         assert "token" in answer.json()["detail"]
     assert send(guarded, drawn_jpeg(0, 64, 96)).status_code == 401
     assert httpx2.get(f"{guarded}/?token=wrong").status_code == 401
+    for cookie in ("a(b=c", "=;;=", f"lesion_d2={TOKEN}", "\x80"):
+        assert (
+            send_raw(
+                guarded,
+                b"GET / HTTP/1.1\r\nHost: localhost\r\nCookie: %s\r\n\r\n" % cookie.encode(),
+            )[0]
+            == 401
+        )
     with httpx2.Client(base_url=guarded) as browser:
         answer = browser.get(f"/?token={TOKEN}&x=1")
         assert (answer.status_code, answer.headers["Location"]) == (303, "/?x=1")

@@ -4,11 +4,11 @@ import asyncio
 import hmac
 import ipaddress
 from collections.abc import Iterable
-from http.cookies import SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -97,7 +97,7 @@ class Guard:
         site, origin = headers.get("sec-fetch-site", "none"), headers.get("origin")
         opened = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
         if (site not in ("none", "same-origin") and not opened) or (
-            origin and urlsplit(origin).netloc.lower() != hosts[0].lower()
+            origin and origin.rpartition("//")[2].lower() != hosts[0].lower()
         ):
             return JSONResponse({"detail": "another site's page asks; nothing is done"}, 403)
         return None
@@ -106,7 +106,6 @@ class Guard:
         """Ask for the token; the address that holds it leads on to one without."""
         if not self._token:
             return None
-        headers = Headers(scope=scope)
         cookie = f"lesion_d2_{(scope.get('server') or ('', 0))[1]}"
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         if scope["method"] == "GET" and self._knows(query.pop("token", "")):
@@ -114,9 +113,9 @@ class Guard:
             answer = RedirectResponse(scope["path"] + rest, 303)
             answer.set_cookie(cookie, self._token, httponly=True, samesite="strict")
             return answer
-        kept = SimpleCookie(headers.get("cookie", "")).get(cookie)
-        shown = headers.get("authorization", "").removeprefix("Bearer ")
-        if self._knows(shown) or (kept and self._knows(kept.value)):
+        asked = HTTPConnection(scope)
+        shown = asked.headers.get("authorization", "").removeprefix("Bearer ")
+        if self._knows(shown) or self._knows(asked.cookies.get(cookie, "")):
             return None
         detail = "the token is missing or wrong; use the whole address that tools/serve.py printed"
         return JSONResponse({"detail": detail}, 401, headers={"WWW-Authenticate": "Bearer"})
