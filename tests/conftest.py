@@ -5,6 +5,7 @@ They import what they need when they are used: tests of the converter need not w
 
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -15,6 +16,8 @@ from lesion_d2.synthetic.archive import IMAGES, MASKS
 # Results are compared bit by bit: on the CPU, and with one thread, here and in child processes.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["OMP_NUM_THREADS"] = "1"
+# Shells start what runs in the background with Ctrl-C ignored; programs under test are to heed it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def changed_byte():
 def unknown_compression():
     data = stored()
     for signature, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
-        data[data.index(signature) + place] = 9
+        data[data.index(signature) + place] = 77  # no method has this number
     return bytes(data)
 
 

@@ -264,7 +264,8 @@ def noisy_copies(folders, count):
     image |= {"height": 192, "width": 256}
     mark["segmentation"] = [[60.0, 40.0, 140.0, 40.0, 140.0, 100.0, 60.0, 100.0]]
     coco["images"] = [
-        image | {"id": number, "file_name": f"images/{number}.png"} for number in range(count)
+        image | {"id": number, "isic_id": str(number), "file_name": f"images/{number}.png"}
+        for number in range(count)
     ]
     coco["annotations"] = [mark | {"image_id": number} for number in range(count)]
     path.write_text(json.dumps(coco))

@@ -79,8 +79,8 @@ def _dicts(content: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
 
 
 def _read_image(image: dict[str, Any], root: Path, stems: Mapping[str, int]) -> dict[str, Any]:
-    name, image_id = image.get("file_name", ""), image.get("id")
-    path = _inside("file_name", name)
+    image_id = image.get("id")
+    path = _inside("file_name", name := image.get("file_name"))
     plain = path.stem if stems[path.stem] == 1 else str(path.with_suffix(""))
     isic_id = image.get("isic_id", plain)
     _inside("isic_id", isic_id)
@@ -92,7 +92,7 @@ def _read_image(image: dict[str, Any], root: Path, stems: Mapping[str, int]) -> 
     if not is_size(height, width):
         raise LesionError(f"{name}: height {_short(height)} and width {_short(width)} cannot be")
     return {
-        "file_name": str(root / name),
+        "file_name": str(root / str(name)),
         "image_id": image_id,
         "isic_id": isic_id,
         "height": height,
