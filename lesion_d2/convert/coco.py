@@ -42,14 +42,13 @@ def find_drawn(
     drawn, others = _by_image(coco, content, category)
     files, rows = without_others(list_files(images))
     records = _find_files(content["images"], files, coco.name, rows)
-    names = Counter(image_name(_bare(file)).casefold() for file, _ in records)
+    names = Counter(image_name(file.bare).casefold() for file, _ in records)
     times = Counter(file.identity for file, _ in records)
     source = SourceFile(coco.parent, PurePosixPath(coco.name))
     pairs = []
     for file, record in records:
-        isic_id = image_name(
-            _bare(file), with_folders=names[image_name(_bare(file)).casefold()] > 1
-        )
+        shared = names[image_name(file.bare).casefold()] > 1
+        isic_id = image_name(file.bare, with_folders=shared)
         regions, other = drawn[record["id"]], others[record["id"]]
         if times[file.identity] > 1:
             reason, detail = "duplicate_id", "in the COCO file twice"
@@ -65,15 +64,11 @@ def find_drawn(
         rows.append(AuditRow(isic_id, file.name, reason, "excluded", detail))
     detail = "not in the COCO file"
     rows += [
-        AuditRow(image_name(_bare(file)), file.name, "image_without_mask", "excluded", detail)
+        AuditRow(image_name(file.bare), file.name, "image_without_mask", "excluded", detail)
         for file in files
         if file.identity not in times
     ]
     return sorted(pairs, key=lambda pair: pair.isic_id), rows
-
-
-def _bare(file: SourceFile) -> PurePosixPath:
-    return file.place.with_suffix("")
 
 
 def _by_image(

@@ -35,6 +35,11 @@ class SourceFile:
         return escape_name(str(self.place))
 
     @property
+    def bare(self) -> PurePosixPath:
+        """The place without the suffix of the file."""
+        return self.place.with_suffix("")
+
+    @property
     def path(self) -> Path:
         """The file itself; in an archive, where it would be."""
         return self.root / self.place
