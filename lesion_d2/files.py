@@ -150,6 +150,15 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Iterable[Any]]) ->
             writer.writerow(map(row.get, head) if isinstance(row, Mapping) else row)
 
 
+def read_whole_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a table that grows, by column; one that a kill has torn is left out."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+        rows = csv.DictReader(line.replace("\0", "") for line in stream if line.endswith("\n"))
+        return [row for row in rows if None not in row and None not in row.values()]
+
+
 def write_json(path: Path, content: Any, **kwargs: Any) -> None:
     """Write JSON whole or not at all; ``kwargs`` go to :func:`json.dump`."""
     with atomic_write(path) as stream:

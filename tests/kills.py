@@ -31,8 +31,8 @@ from tiny import DEMO, ROOT, TRAINING, load, tiny_options
 
 from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.data.datasets import register_dataset
+from lesion_d2.files import read_whole_rows
 from lesion_d2.parallel import progress_bar
-from lesion_d2.results.predictions import read_rows
 from lesion_d2.synthetic import write_archive
 from lesion_d2.synthetic.archive import IMAGES, MASKS
 
@@ -213,7 +213,7 @@ def predict_case(root: Path, bundle: Path, photographs: Path) -> Case:
 
     def result() -> dict[str, object]:
         found = {n: content for n, content in files_of(out).items() if not n.endswith(".csv")}
-        for row in read_rows(out / "predictions.csv"):
+        for row in read_whole_rows(out / "predictions.csv"):
             assert (out / row["mask"]).is_file()
             found[f"row of {row['file']}"] = row | {"seconds": ""}
         return found

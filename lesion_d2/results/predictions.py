@@ -3,13 +3,12 @@
 A table is the folder's own record: only files that a row of it names are ever deleted.
 """
 
-import csv
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lesion_d2.files import alone, unescape_name
+from lesion_d2.files import alone, read_whole_rows, unescape_name
 
 COLUMNS = (
     "file", "mask", "width", "height", "area_pixels", "area_share", "x0", "y0", "x1", "y1",
@@ -78,7 +77,7 @@ class PredictionFolder:
         others = self.tables if self.shard == (1, 1) else []
         found: dict[str, tuple[str, Row]] = {}
         for table in (*others, self.table):
-            for row in read_rows(table):
+            for row in read_whole_rows(table):
                 name = name_of(row)
                 if name is not None and self.mask(name).is_file():
                     found[row["file"]] = name, row
@@ -99,7 +98,7 @@ class PredictionFolder:
             return
         for table in self.tables if self.shard == (1, 1) else [self.table]:
             with alone(table):
-                for row in read_rows(table):
+                for row in read_whole_rows(table):
                     if name := name_of(row):
                         self.remove_result(name)
                 failed = table.with_name(table.name.replace("predictions", "failed"))
@@ -120,12 +119,3 @@ def name_of(row: Row) -> str | None:
     mask = unescape_name(row["mask"])
     inside = mask.startswith(_MASKS) and mask.endswith(_MASK_END) and ".." not in Path(mask).parts
     return mask.removeprefix(_MASKS).removesuffix(_MASK_END) if inside else None
-
-
-def read_rows(table: Path) -> list[Row]:
-    """Return the whole rows of a table; one that a kill has torn is left out."""
-    if not table.is_file():
-        return []
-    with open(table, encoding="utf-8", errors="replace", newline="") as stream:
-        rows = csv.DictReader(line.replace("\0", "") for line in stream)
-        return [row for row in rows if row.get("seconds") and None not in row]

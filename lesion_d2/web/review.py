@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.errors import LesionError
-from lesion_d2.files import alone, atomic_write, escape_name, unescape_name
+from lesion_d2.files import alone, atomic_write, escape_name, read_whole_rows, unescape_name
 from lesion_d2.images.inputs import find_images
 from lesion_d2.images.masks import mask_png, read_mask
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
-from lesion_d2.results.predictions import PredictionFolder, name_of, read_rows
+from lesion_d2.results.predictions import PredictionFolder, name_of
 
 COLUMNS = (
     "when", "who", "name", "decision", "estimated_iou", "photograph_sha256", "model_sha256",
@@ -83,7 +83,7 @@ class Review:
             LesionError: another process reviews it.
         """
         with alone(self.table):
-            last = {unescape_name(row["name"]): row for row in _read_decisions(self.table)}
+            last = {unescape_name(row["name"]): row for row in read_whole_rows(self.table)}
             for item in self.items:
                 row, mask = last.get(item.name), self._reviewed.mask(item.name)
                 found = _sha256(mask.read_bytes()) if mask.is_file() else ""
@@ -155,7 +155,10 @@ def _find_items(
     folder: PredictionFolder, photographs: Path
 ) -> tuple[list[Item], list[tuple[str, str]]]:
     rows = {
-        name: row for table in folder.tables for row in read_rows(table) if (name := name_of(row))
+        name: row
+        for table in folder.tables
+        for row in read_whole_rows(table)
+        if (name := name_of(row))
     }
     if not rows:
         raise LesionError(
@@ -201,15 +204,6 @@ def _read_mask(path: Path) -> npt.NDArray[np.bool_]:
         return read_mask(data, read_header(data), 255, lambda reason, seen: None)
     except BadFileError as error:
         raise BadFileError(error.reason, f"{path.name}: {error}") from error
-
-
-def _read_decisions(table: Path) -> list[dict[str, str]]:
-    """Return the whole rows; one that a kill has torn is left out."""
-    if not table.is_file():
-        return []
-    with open(table, encoding="utf-8", errors="replace", newline="") as stream:
-        rows = csv.DictReader(line for line in stream if line.endswith("\n"))
-        return [row for row in rows if None not in row and None not in row.values()]
 
 
 def _append(table: Path, row: dict[str, str]) -> None:
