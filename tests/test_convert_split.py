@@ -1,6 +1,7 @@
 """Dealing ids into splits, and the manifest."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,3 +130,14 @@ def test_bad_manifest(content, tmp_path):
 def test_missing_manifest(tmp_path):
     with pytest.raises(LesionError, match="cannot be read"):
         read_manifest(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("name", ["isic2018_split.json", "isic2018_split_results.json"])
+def test_the_kept_splits_are_dealt_from_their_groups(name):
+    kept = read_manifest(Path(__file__).parents[1] / "datasets" / name)
+    assert {split: len(ids) for split, ids in kept.splits.items()} == {
+        "train": 1458,
+        "val": 487,
+        "test": 649,
+    }
+    assert deal(list(kept.split_of()), kept.groups, 0, 0.25, 0.25) == kept.splits

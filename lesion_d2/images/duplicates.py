@@ -5,7 +5,6 @@ that differ by a shift, a turn or the magnification. `docs/notes/near_duplicates
 behind every constant here.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,30 +16,59 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-THUMBNAIL_SIZE = (96, 72)  # width, height: rulers and hairs blur away, the lesion's pattern stays
-MAX_KEYPOINTS = 80
 MAX_HASH_DISTANCE = 16  # of 64 bits
-NEIGHBOURS = 6
-MIN_SHARED_KEYPOINTS = 3
+NEIGHBOURS = 10
+CHECKS = 128  # leaves of the kd-trees that a search looks into
+MIN_SHARED_KEYPOINTS = 2
 MATCH_RATIO = 0.9
-REPROJECTION_TOLERANCE = 1.5  # pixels of the thumbnail
 MAX_MAGNIFICATION = 2.0
-MIN_SCORE = 10
+MIN_COARSE_SCORE = 4
+MIN_SCORE = 19
+
+
+class Scale(NamedTuple):
+    """A size at which images are compared.
+
+    Attributes:
+        size: width and height of the thumbnail.
+        max_keypoints: how many, the strongest, are kept of an image.
+        tolerance: how far a point may miss its counterpart, in pixels of the thumbnail.
+    """
+
+    size: tuple[int, int]
+    max_keypoints: int
+    tolerance: float
+
+
+COARSE = Scale((96, 72), 80, 1.5)  # rulers and hairs blur away, the lesion's pattern stays
+FINE = Scale((192, 144), 200, 2.5)  # look-alikes differ
+
+
+class Keypoints(NamedTuple):
+    """SIFT keypoints of a thumbnail.
+
+    Attributes:
+        points: float32 of shape (N, 2), x and y in pixels of the thumbnail.
+        descriptors: uint8 of shape (N, 128).
+    """
+
+    points: np.ndarray
+    descriptors: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """What is kept of one image, small and picklable, to compare it with all others (11 KB).
+    """What is kept of one image, picklable, to compare it with all others (at most 40 KB).
 
     Attributes:
         hash: 64-bit DCT hash.
-        points: float32 of shape (N, 2), x and y of the N keypoints in pixels of the thumbnail.
-        descriptors: uint8 of shape (N, 128), the SIFT descriptors of these points.
+        coarse: keypoints at the scale :data:`COARSE`, which find candidates.
+        fine: keypoints at the scale :data:`FINE`, which help to confirm them.
     """
 
     hash: int
-    points: np.ndarray
-    descriptors: np.ndarray
+    coarse: Keypoints
+    fine: Keypoints
 
 
 class DuplicatePair(NamedTuple):
@@ -49,7 +77,7 @@ class DuplicatePair(NamedTuple):
     Attributes:
         hash_distance: bits in which the two hashes differ, 0 to 64.
         score: keypoints of the first image that one similarity transform maps onto the second,
-            plus the same from the second to the first.
+            plus the same from the second to the first, summed over both scales.
     """
 
     first: str
@@ -61,15 +89,13 @@ class DuplicatePair(NamedTuple):
 def signature(image: np.ndarray) -> Signature:
     """Summarise one image, uint8 of shape (H, W, 3) in BGR order, of any size."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    grey = cv2.resize(grey, THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA)
-    sift = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.01, edgeThreshold=12)
-    keypoints, descriptors = sift.detectAndCompute(grey, None)
-    if descriptors is None:
-        descriptors = np.empty((0, 128))
+    coarse, fine = (
+        cv2.resize(grey, scale.size, interpolation=cv2.INTER_AREA) for scale in (COARSE, FINE)
+    )
     return Signature(
-        hash=_hash(grey),
-        points=np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2),
-        descriptors=descriptors.astype(np.uint8),
+        hash=_hash(coarse),
+        coarse=_keypoints(coarse, COARSE.max_keypoints),
+        fine=_keypoints(fine, FINE.max_keypoints),
     )
 
 
@@ -80,18 +106,15 @@ def find_near_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicateP
     """
     ids = sorted(signatures)
     hashes = np.array([signatures[i].hash for i in ids], np.uint64)
-    points = [signatures[i].points for i in ids]
-    features = [_root_sift(signatures[i].descriptors) for i in ids]
+    coarse = [_root_sift(signatures[i].coarse.descriptors) for i in ids]
     pairs = []
-    for i, j in sorted(_close_hashes(hashes) | _shared_features(features)):
-        if min(len(points[i]), len(points[j])) < 2:  # the ratio test needs a second best
+    for i, j in sorted(_close_hashes(hashes) | _shared_features(coarse)):
+        first, second = signatures[ids[i]], signatures[ids[j]]
+        score = _score(first.coarse, second.coarse, coarse[i] @ coarse[j].T, COARSE)
+        if score < MIN_COARSE_SCORE:
             continue
-        similarity = features[i] @ features[j].T
-        forward, backward = _matches(similarity), _matches(similarity.T)
-        if len(forward[0]) + len(backward[0]) < MIN_SCORE:  # cannot score enough: save the fit
-            continue
-        score = _aligned(points[i][forward[0]], points[j][forward[1]])
-        score += _aligned(points[j][backward[0]], points[i][backward[1]])
+        fine = _root_sift(first.fine.descriptors) @ _root_sift(second.fine.descriptors).T
+        score += _score(first.fine, second.fine, fine, FINE)
         if score >= MIN_SCORE:
             distance = int(np.bitwise_count(hashes[i] ^ hashes[j]))
             pairs.append(DuplicatePair(ids[i], ids[j], distance, score))
@@ -113,6 +136,16 @@ def _hash(grey: np.ndarray) -> int:
     small = Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS)
     low = dctn(np.asarray(small, float))[:8, :8]
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
+
+
+def _keypoints(grey: np.ndarray, limit: int) -> Keypoints:
+    """Return the strongest SIFT keypoints of an (H, W) uint8 image."""
+    sift = cv2.SIFT.create(nfeatures=limit, contrastThreshold=0.01, edgeThreshold=12)
+    keypoints, descriptors = sift.detectAndCompute(grey, None)
+    if descriptors is None:
+        descriptors = np.empty((0, 128))
+    points = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
+    return Keypoints(points, descriptors.astype(np.uint8))
 
 
 def _close_hashes(hashes: np.ndarray) -> set[tuple[int, int]]:
@@ -137,14 +170,30 @@ def _shared_features(features: list[np.ndarray]) -> set[tuple[int, int]]:
     if len(owner) <= NEIGHBOURS:
         return set()
     cv2.setRNGSeed(0)  # the trees are random; equal input must give equal pairs
-    matcher = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": 48})
+    matcher = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": CHECKS})
     matcher.add([np.concatenate(features)])
-    votes: Counter[tuple[int, int]] = Counter()
+    votes = []  # a pair of images i < j is the number i * len(features) + j
     for i in np.unique(owner).tolist():
         for matches in matcher.knnMatch(features[i], k=NEIGHBOURS):
-            others = {int(owner[match.trainIdx]) for match in matches} - {i}
-            votes.update((min(i, j), max(i, j)) for j in others)
-    return {pair for pair, count in votes.items() if count >= MIN_SHARED_KEYPOINTS}
+            others = np.unique(owner[[match.trainIdx for match in matches]])
+            others = others[others != i]
+            votes.append(np.minimum(i, others) * len(features) + np.maximum(i, others))
+    pairs, counts = np.unique(np.concatenate(votes), return_counts=True)
+    first, second = np.divmod(pairs[counts >= MIN_SHARED_KEYPOINTS], len(features))
+    return set(zip(first.tolist(), second.tolist(), strict=True))
+
+
+def _score(first: Keypoints, second: Keypoints, similarity: np.ndarray, scale: Scale) -> int:
+    """Count the keypoints of two images that fit, in both directions together.
+
+    ``similarity`` has the dot products of their N and M descriptors, of shape (N, M).
+    """
+    if min(similarity.shape) < 2:  # the ratio test needs a second best
+        return 0
+    rows, columns = _matches(similarity)
+    score = _aligned(first.points[rows], second.points[columns], scale.tolerance)
+    rows, columns = _matches(similarity.T)
+    return score + _aligned(second.points[rows], first.points[columns], scale.tolerance)
 
 
 def _matches(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,15 +204,15 @@ def _matches(similarity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, similarity[rows].argmax(axis=1)
 
 
-def _aligned(source: np.ndarray, target: np.ndarray) -> int:
+def _aligned(source: np.ndarray, target: np.ndarray, tolerance: float) -> int:
     """Count the source points that one similarity transform maps onto their targets.
 
     Both are float32 of shape (N, 2), pixels of the thumbnail; points on one spot count once.
     """
     if len(source) < 3:  # two points always fit
         return 0
-    transform, inliers = cv2.estimateAffinePartial2D(
-        source, target, ransacReprojThreshold=REPROJECTION_TOLERANCE
+    transform, inliers = cv2.estimateAffinePartial2D(  # to refine would change no inlier
+        source, target, ransacReprojThreshold=tolerance, refineIters=0
     )
     if transform is None:
         return 0
