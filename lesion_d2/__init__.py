@@ -5,16 +5,9 @@ converter and ``--help`` start at once. Converted data sets are registered with 
 catalogs by ``import lesion_d2.data.datasets``.
 """
 
-import importlib.util
 from typing import Any
 
 __version__ = "0.1.0"
-
-if importlib.util.find_spec("detectron2") is None:
-    raise ImportError(
-        "lesion_d2 needs Detectron2, which pip cannot find under that name: run `make install`, "
-        "or choose one of the two ways in docs/install.md"
-    )
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 
@@ -24,6 +25,35 @@ TRACEBACK_MARK = f"{LesionError.__module__}.{LesionError.__qualname__}: "
 # What a full or write-protected disk answers: no other file could be written, either.
 UNWRITABLE = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
 _BAD_FOLDER = {errno.EBUSY, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EXDEV}
+
+
+_TRAINING = (
+    "run `make install`, or choose one of the two ways in docs/install.md; without them, a model "
+    "exported to .onnx can be used"
+)
+# Packages that not every installation has, and how to get them.
+_WAYS = {
+    "detectron2": f"this needs Detectron2, which pip cannot find under that name: {_TRAINING}",
+    **{
+        name: f"this needs {name}, which trains networks and runs those of .pth and .safetensors "
+        f"files: {_TRAINING}"
+        for name in ("torch", "torchvision", "safetensors", "fvcore", "scipy", "matplotlib")
+    },
+    "onnxruntime": "an .onnx file needs ONNX Runtime: pip install 'lesion_d2[onnx]'",
+    "onnx": "exporting to .onnx needs more packages: pip install onnx onnxscript",
+    "onnxscript": "exporting to .onnx needs more packages: pip install onnx onnxscript",
+}
+
+
+@contextmanager
+def naming_missing_packages() -> Iterator[None]:
+    """Turn the failed import of a package that not every installation has into a LesionError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (name := str(error.name).partition(".")[0]) in _WAYS:
+            raise LesionError(_WAYS[name]) from error
+        raise
 
 
 def quiet_libraries() -> None:
@@ -45,7 +75,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
     quiet_libraries()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        status = main() or 0
+        with naming_missing_packages():
+            status = main() or 0
         sys.stdout.flush()
     except LesionError as error:
         # From another process it comes with that one's traceback.

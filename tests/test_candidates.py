@@ -1,25 +1,29 @@
 """Candidates of several views, their average, and the choice of one."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from detectron2.layers import paste_masks_in_image
 
-from lesion_d2.prediction.candidates import INSTANCE_CHOICES, Candidates, iou_matrix, merge
+from lesion_d2.prediction.candidates import INSTANCE_CHOICES, Candidates, iou_matrix, merge, paste
 
 SIZE = (9, 13)
+assert_allclose = partial(np.testing.assert_allclose, rtol=1e-6)
 
 
 def block(top, left, height, width, value=1.0):
-    mask = torch.zeros(SIZE)
+    mask = np.zeros(SIZE, np.float32)
     mask[top : top + height, left : left + width] = value
     return mask
 
 
 def candidates(*found):
     """Each found is (score, mask)."""
-    masks = torch.stack([mask for _, mask in found]) if found else torch.zeros(0, *SIZE)
-    scores = torch.tensor([score for score, _ in found])
-    return Candidates(scores, masks, torch.ones(len(found)))
+    masks = np.stack([mask for _, mask in found]) if found else np.zeros((0, *SIZE), np.float32)
+    scores = np.float32([score for score, _ in found])
+    return Candidates(scores, masks, np.ones(len(found), np.float32))
 
 
 LEFT = block(1, 1, 4, 4)
@@ -29,13 +33,13 @@ RIGHT = block(1, 8, 4, 4)
 
 def test_iou_of_all_pairs():
     rng = np.random.default_rng(0)
-    left, right = (torch.tensor(rng.uniform(size=(n, *SIZE))).float() for n in (3, 4))
+    left, right = (np.float32(rng.uniform(size=(n, *SIZE))) for n in (3, 4))
     found = iou_matrix(left, right)
     for i in range(3):
         for j in range(4):
-            a, b = left[i].numpy() >= 0.5, right[j].numpy() >= 0.5
+            a, b = left[i] >= 0.5, right[j] >= 0.5
             assert found[i, j] == pytest.approx((a & b).sum() / (a | b).sum())
-    assert iou_matrix(torch.zeros(1, *SIZE), torch.zeros(1, *SIZE)).item() == 0
+    assert iou_matrix(np.zeros((1, *SIZE)), np.zeros((1, *SIZE))).item() == 0
 
 
 def test_one_view_is_left_as_it_is():
@@ -48,25 +52,25 @@ def test_matching_instances_are_averaged_and_the_rest_left_out():
     second = candidates((0.9, LEFT_WIDER))
     merged = merge([first, second])
     # RIGHT has no match: its mask stays, its score counts 0 in the second view.
-    torch.testing.assert_close(merged.scores, torch.tensor([0.85, 0.3]))
-    torch.testing.assert_close(merged.masks, torch.stack([(LEFT + LEFT_WIDER) / 2, RIGHT]))
-    torch.testing.assert_close(merged.agreement, torch.tensor([0.8, 0.0]))
+    assert_allclose(merged.scores, np.float32([0.85, 0.3]))
+    assert_allclose(merged.masks, np.stack([(LEFT + LEFT_WIDER) / 2, RIGHT]))
+    assert_allclose(merged.agreement, np.float32([0.8, 0.0]))
 
 
 def test_the_order_follows_the_merged_scores():
     first = candidates((0.8, LEFT), (0.7, RIGHT))
     merged = merge([first, candidates((0.9, RIGHT))])
-    torch.testing.assert_close(merged.masks[0], RIGHT)
-    torch.testing.assert_close(merged.scores, torch.tensor([0.8, 0.4]))
+    assert_allclose(merged.masks[0], RIGHT)
+    assert_allclose(merged.scores, np.float32([0.8, 0.4]))
 
 
 def test_views_that_find_nothing():
     nothing, something = candidates(), candidates((0.9, LEFT))
     assert len(merge([nothing, nothing])) == 0
     merged = merge([nothing, something, something])
-    torch.testing.assert_close(merged.scores, torch.tensor([0.6]))
-    torch.testing.assert_close(merged.masks[0], LEFT)
-    torch.testing.assert_close(merged.agreement, torch.tensor([0.5]))
+    assert_allclose(merged.scores, np.float32([0.6]))
+    assert_allclose(merged.masks[0], LEFT)
+    assert_allclose(merged.agreement, np.float32([0.5]))
 
 
 def choose(name, *found):
@@ -78,18 +82,46 @@ def test_no_candidate_and_one(name):
     assert len(choose(name)) == 0
     one = choose(name, (0.7, LEFT))
     assert (len(one), one.scores.item()) == (1, pytest.approx(0.7))
-    torch.testing.assert_close(one.masks[0], LEFT)
-    empty = choose(name, (0.7, torch.zeros(SIZE)))
-    assert empty.masks.isfinite().all()
+    assert_allclose(one.masks[0], LEFT)
+    empty = choose(name, (0.7, np.zeros(SIZE, np.float32)))
+    assert np.isfinite(empty.masks).all()
 
 
 def test_top_score():
-    torch.testing.assert_close(choose("top_score", (0.9, RIGHT), (0.8, LEFT)).masks[0], RIGHT)
+    assert_allclose(choose("top_score", (0.9, RIGHT), (0.8, LEFT)).masks[0], RIGHT)
 
 
 def test_consensus_is_what_the_others_support():
     found = (0.9, RIGHT), (0.8, LEFT), (0.7, LEFT_WIDER)
     # Support: RIGHT 0.9; LEFT 0.8 + 0.8 * 0.7; LEFT_WIDER 0.8 * 0.8 + 0.7.
     chosen = choose("consensus", *found)
-    torch.testing.assert_close(chosen.masks[0], LEFT)
+    assert_allclose(chosen.masks[0], LEFT)
     assert chosen.scores.item() == pytest.approx(0.8)
+
+
+BOXES = {
+    "inside": (3.2, 4.7, 30.1, 25.9),
+    "the image": (0, 0, 50, 40),
+    "over all borders": (-20.5, -10.25, 70, 60.5),
+    "less than a pixel": (10.1, 10.2, 10.4, 10.3),
+    "no extent": (10, 10, 10, 10),
+    "outside": (60, 50, 80, 70),
+    "left of it": (-30, 5, -5, 20),
+}
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_pasting_is_detectron2s(box):
+    soft = np.random.default_rng(0).uniform(size=(1, 28, 28)).astype(np.float32)
+    boxes = np.float32([BOXES[box]])
+    pasted = paste(soft, boxes, (40, 50))
+    if box in ("no extent", "outside", "left of it"):  # Detectron2 refuses these
+        assert not pasted.any()
+        return
+    for level in (0.3, 0.5, 0.7):
+        expected = paste_masks_in_image(
+            torch.tensor(soft), torch.tensor(boxes), (40, 50), level
+        ).numpy()
+        # Where the sum is the level itself its last digit decides.
+        differ = (pasted >= level) != expected
+        assert (np.abs(pasted[differ] - level) < 1e-5).all()

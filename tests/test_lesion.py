@@ -2,16 +2,15 @@
 
 import numpy as np
 import pytest
-import torch
 
 from lesion_d2.prediction.candidates import Candidates
 from lesion_d2.prediction.lesion import describe_lesion
 
 
 def lesion(soft, mask=None, score=0.9, agreement=0.7):
-    soft = torch.tensor(np.asarray(soft, np.float32))
-    chosen = Candidates(torch.tensor([score]), soft[None], torch.tensor([agreement]))
-    return describe_lesion(soft.numpy() >= 0.5 if mask is None else mask, chosen, 3)
+    soft = np.asarray(soft, np.float32)
+    chosen = Candidates(np.float32([score]), soft[None], np.float32([agreement]))
+    return describe_lesion(soft >= 0.5 if mask is None else mask, chosen, 3)
 
 
 def test_a_certain_square():
@@ -52,7 +51,7 @@ def test_tiny_images(shape):
 
 
 def test_nothing_found():
-    nothing = Candidates(torch.zeros(0), torch.zeros(0, 3, 3), torch.zeros(0))
+    nothing = Candidates(np.zeros(0), np.zeros((0, 3, 3)), np.zeros(0))
     found = describe_lesion(np.zeros((3, 3), bool), nothing, 0)
     numbers = (found.score, found.sharpness, found.agreement, found.area_share, found.border_share)
     assert numbers == (0, 0, 0, 0, 0)

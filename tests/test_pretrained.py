@@ -47,7 +47,7 @@ def test_configs_take_it_by_name(predictor, tmp_path):
     config = str(ROOT / "configs" / "isic_mrcnn_lite.yaml")
     options = ["MODEL.WEIGHTS", "pretrained", "MODEL.DEVICE", "cpu"]
     cfg = load_config(config, options)
-    assert load_segmenter(cfg).confidence is not None
+    assert load_segmenter(cfg).outliner.confidence is not None
     export(cfg, tmp_path / "again.safetensors")
     again = LesionPredictor.from_bundle(tmp_path / "again.safetensors")
     added = {"bundle_sha256": predictor.settings["weights_sha256"]}

@@ -24,7 +24,7 @@ from lesion_d2.evaluation.tuning import (
 )
 from lesion_d2.prediction.candidates import INSTANCE_CHOICES
 from lesion_d2.prediction.confidence import feature_row, read_confidence
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import Segmenter, TorchNetwork
 
 ALL = [Setting(v, c, s) for v in VIEW_SETS for c in INSTANCE_CHOICES for s in LEVELS]
 TRIED = [
@@ -47,7 +47,7 @@ def batches(tiny_cfg, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measurements(model, batches):
-    return measure(model, batches, TRIED)
+    return measure(TorchNetwork(model), batches, TRIED)
 
 
 @pytest.mark.parametrize("setting", TRIED)

@@ -37,7 +37,7 @@ def run(options: Options) -> tuple[str, list[Section]]:
     """Measure; return the device, and the results."""
     cfg, records = prepare_test(options)
     work = {
-        "lesion_d2": partial(our_masks, LesionPredictor(cfg, load_segmenter(cfg))),
+        "lesion_d2": partial(our_masks, LesionPredictor(cfg, load_segmenter(cfg).eval().outliner)),
         SAME_CONFIG: partial(write_masks, partial(top_instance, DefaultPredictor(cfg))),
         STOCK: partial(write_masks, partial(top_instance, DefaultPredictor(stock_detections(cfg)))),
     }

@@ -21,7 +21,8 @@ from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.metrics import COUNTS, METRICS
 from lesion_d2.files import alone
 from lesion_d2.prediction.candidates import MASK_THRESHOLD
-from lesion_d2.prediction.segmenter import load_segmenter, prediction_settings
+from lesion_d2.prediction.outliner import prediction_settings
+from lesion_d2.prediction.segmenter import load_segmenter
 from lesion_d2.report.write import write_report
 from lesion_d2.results.evaluation import write_evaluation
 from lesion_d2.results.run import find_run
@@ -57,7 +58,7 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
                 "input_fingerprint": read_input_fingerprint(images) if images else None,
                 "resolution": "original" if cfg.TEST.TRUTH_DIR else "data set",
                 "weights": cfg.MODEL.WEIGHTS,
-                "weights_sha256": segmenter.weights_sha256,
+                "weights_sha256": segmenter.outliner.weights_sha256,
                 "seed": cfg.SEED,
                 **prediction_settings(cfg),
                 "mask_threshold": MASK_THRESHOLD,
@@ -70,7 +71,7 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
                 continue
             split = {"split_fingerprint": evaluator.split_fingerprint}
             results[name] = {**provenance, **split, **summary["lesion"]}
-            if segmenter.confidence:
+            if segmenter.outliner.confidence:
                 table = evaluator.table
                 found = failure_detection(table["estimated_iou"], table["jaccard"])
                 results[name]["confidence"] = found

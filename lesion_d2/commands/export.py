@@ -29,7 +29,7 @@ def export(cfg: CfgNode, path: Path) -> None:
         LesionError: if the weights do not fit, or a file cannot be read.
     """
     segmenter = load_segmenter(cfg, prepare=False)
-    sha256 = segmenter.weights_sha256
+    sha256 = segmenter.outliner.weights_sha256
     provenance = {
         "weights": Path(cfg.MODEL.WEIGHTS).name,
         "weights_sha256": sha256,
@@ -42,7 +42,7 @@ def export(cfg: CfgNode, path: Path) -> None:
     if origin := read_origin(cfg.MODEL.WEIGHTS)[1]:
         metrics = [*origin.get("metrics", []), *provenance["metrics"]]
         provenance = origin | {"bundle_sha256": sha256, "metrics": metrics}
-    write_bundle(path, cfg, segmenter.model, segmenter.confidence, provenance)
+    write_bundle(path, cfg, segmenter.model, segmenter.outliner.confidence, provenance)
 
 
 def _data(name: str) -> dict[str, Any]:

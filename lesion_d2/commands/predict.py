@@ -4,9 +4,8 @@ import csv
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from lesion_d2.errors import UNWRITABLE, LesionError
 from lesion_d2.files import (
@@ -79,7 +77,7 @@ def predict_files(
         with (
             naming(folder.table),
             open(folder.table, "a", encoding="utf-8", newline="") as stream,
-            _threads_each(workers),
+            predictor.sharing(workers),
             ThreadPoolExecutor(workers) as executor,
         ):
             writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
@@ -114,17 +112,6 @@ def draw_overlay(image: npt.NDArray[np.uint8], lesion: Lesion) -> bytes:
     cv2.drawContours(picture, contours, -1, OUTLINE, thickness, cv2.LINE_AA)
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
     return data.tobytes()
-
-
-@contextmanager
-def _threads_each(workers: int) -> Iterator[None]:
-    """Let each worker compute in its share of the CPUs: more threads than CPUs only wait."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, available_cpus() // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _predict_file(

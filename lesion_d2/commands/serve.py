@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 
@@ -38,8 +37,8 @@ def serve_outlines(model: str, host: str | None, port: int) -> None:
         print(f"loading the model ({model}) ...", flush=True)
         predictor = LesionPredictor.from_bundle(model)
         workers = min(MAX_WORKERS, available_cpus())
-        torch.set_num_threads(available_cpus() // workers)
-        _run_server(outline_app(predictor, workers), listener, host)
+        with predictor.sharing(workers):
+            _run_server(outline_app(predictor, workers), listener, host)
 
 
 def serve_review(predictions: Path, photographs: Path, host: str | None, port: int) -> None:

@@ -13,7 +13,7 @@ from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detectio
 from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
 from lesion_d2.files import atomic_write, write_csv, write_json
 from lesion_d2.prediction.confidence import WORDS, fit_confidence, word_for
-from lesion_d2.prediction.segmenter import load_segmenter
+from lesion_d2.prediction.segmenter import TorchNetwork, load_segmenter
 
 FOLDS = 5
 
@@ -32,14 +32,15 @@ def tune(cfg: CfgNode) -> Path:
         raise LesionError(f"DATASETS.VAL: {cfg.DATASETS.VAL}; tuning needs just one data set")
     (name,) = cfg.DATASETS.VAL
     segmenter = load_segmenter(cfg).eval()
-    weights_sha256 = segmenter.weights_sha256
+    weights_sha256 = segmenter.outliner.weights_sha256
+    network = TorchNetwork(segmenter.model, cfg.TEST.PRECISION)
     images = cfg.clone()
     images.defrost()
     images.INPUT.MEMBER_FLIPS_VAL = ("none",)
 
     def try_settings(settings: Sequence[Setting]) -> dict[Setting, Measurement]:
         loader = LesionTrainer.build_test_loader(images, name)
-        return measure(segmenter.model, loader, settings, cfg.TEST.PRECISION)
+        return measure(network, loader, settings)
 
     chosen, measured, trials = select(try_settings)
     folder = Path(cfg.OUTPUT_DIR)

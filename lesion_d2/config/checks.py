@@ -5,7 +5,7 @@ from math import isfinite
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from detectron2.config import CfgNode
+from yacs.config import CfgNode
 
 from lesion_d2.config.defaults import FLIPS
 from lesion_d2.errors import LesionError

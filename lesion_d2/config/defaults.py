@@ -1,6 +1,6 @@
 """The project's config keys with their defaults, such as the ranges of the augmentations."""
 
-from detectron2.config import CfgNode, get_cfg
+from typing import Any
 
 from lesion_d2.parallel import available_cpus
 
@@ -8,8 +8,10 @@ from lesion_d2.parallel import available_cpus
 FLIPS = ("none", "vertical", "horizontal")
 
 
-def get_lesion_cfg() -> CfgNode:
+def get_lesion_cfg() -> Any:
     """Return Detectron2's default config with the project's keys, and some defaults changed."""
+    from detectron2.config import CfgNode, get_cfg  # an exported graph is run without Detectron2
+
     cfg = get_cfg()
     # Data set for validation during training; DATASETS.TEST is for the final evaluation only.
     cfg.DATASETS.VAL = ()

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from detectron2.config import CfgNode
-from detectron2.utils.logger import log_first_n
+from yacs.config import CfgNode
 
 from lesion_d2.config.checks import check_config
 from lesion_d2.config.defaults import get_lesion_cfg
@@ -66,6 +64,9 @@ def settle_device(cfg: CfgNode) -> None:
     Raises:
         LesionError: if it is any other device that is not here.
     """
+    import torch  # an exported graph is run without it
+    from detectron2.utils.logger import log_first_n
+
     name = cfg.MODEL.DEVICE
     if name == "cuda" and not torch.cuda.is_available():
         message = "MODEL.DEVICE is cuda but there is none here: using the CPU"

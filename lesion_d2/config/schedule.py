@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
-from detectron2.config import CfgNode
+from yacs.config import CfgNode
 
 from lesion_d2.errors import LesionError
 

@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from detectron2.modeling import GeneralizedRCNN
 
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU
 from lesion_d2.evaluation.metrics import METRICS, hold_against
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.images.run_lengths import encode_mask
-from lesion_d2.modeling.precision import computing_in
-from lesion_d2.prediction.candidates import INSTANCE_CHOICES, SYMMETRIES, build_views, detect, merge
+from lesion_d2.prediction.candidates import (
+    INSTANCE_CHOICES,
+    SYMMETRIES,
+    Network,
+    build_views,
+    detect,
+    merge,
+)
 from lesion_d2.prediction.confidence import feature_row
 from lesion_d2.prediction.lesion import Postprocessing
-from lesion_d2.prediction.segmenter import submit
+from lesion_d2.prediction.outliner import submit
 
 # name -> (symmetries, scales); the first is the plain prediction.
 VIEW_SETS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
@@ -101,15 +105,11 @@ class Trial(NamedTuple):
 
 
 def measure(
-    model: GeneralizedRCNN,
+    network: Network,
     batches: Iterable[list[dict[str, Any]]],
     settings: Sequence[Setting],
-    precision: str = "float32",
 ) -> dict[Setting, Measurement]:
-    """Try settings on every image of the test loader; the model runs once on each view of it.
-
-    The model is trained and in evaluation mode; it computes in ``precision``.
-    """
+    """Try settings on every image of the test loader; the network runs once on each view."""
     jaccard: dict[Setting, list[float]] = {setting: [] for setting in settings}
     features: dict[Setting, list[list[float]]] = {setting: [] for setting in settings}
     postprocess = {setting.steps: Postprocessing(setting.steps) for setting in settings}
@@ -117,8 +117,7 @@ def measure(
     every = list(dict.fromkeys(itertools.chain.from_iterable(views.values())))
     for member in itertools.chain.from_iterable(batches):
         truth, size = ground_truth_rle(member), (member["height"], member["width"])
-        with torch.inference_mode(), computing_in(precision, model):
-            (seen,) = detect(model, [member["image"]], every)
+        (seen,) = detect(network, [member["image"].numpy()], every)
         found = dict(zip(every, seen, strict=True))
         merged = {name: merge([found[view] for view in members]) for name, members in views.items()}
         for setting in settings:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Value = TypeVar("Value", bound=np.generic)
 STEPS = (8, 4, 2, 1)
@@ -53,6 +54,25 @@ def fit(pixels: np.ndarray, side: float) -> np.ndarray:
     scale = min(1, side / max(pixels.shape[:2]))
     height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
     return shrink(pixels, (height, width))
+
+
+def fit_shortest(pixels: npt.NDArray[np.uint8], side: int, longest: int) -> npt.NDArray[np.uint8]:
+    """Return pixels (H, W, 3) resized to a shorter side of ``side``, unless the longer exceeds.
+
+    As ``detectron2.data.transforms.ResizeShortestEdge`` does for a network, but that no side
+    becomes 0. A ``side`` of 0 leaves the pixels as they are.
+    """
+    if not side:
+        return pixels
+    height, width = pixels.shape[:2]
+    scale = side / min(height, width)
+    sides: tuple[float, float] = (side, scale * width) if height < width else (scale * height, side)
+    if max(sides) > longest:
+        scale = longest / max(sides)
+        sides = (sides[0] * scale, sides[1] * scale)
+    height, width = (max(1, int(length + 0.5)) for length in sides)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def resize_mask(mask: npt.NDArray[np.bool_], scale: Fraction) -> npt.NDArray[np.bool_]:

@@ -5,14 +5,17 @@ Views are turned, mirrored and scaled copies of the image: test-time augmentatio
 
 import itertools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-import torch
-from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import Boxes, Instances
-from torch.nn.functional import grid_sample, interpolate
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from lesion_d2.errors import LesionError
+
+Floats = npt.NDArray[np.float32]
 
 MASK_THRESHOLD = 0.5
 # Instances of two views are one finding from this IoU on, as proposals match in Detectron2.
@@ -40,23 +43,26 @@ class View:
     symmetry: str
     scale: float = 1.0
 
-    def apply(self, image: torch.Tensor) -> torch.Tensor:
+    def apply(self, image: npt.NDArray) -> npt.NDArray:
         """Return the view of an image of shape (C, H, W), any dtype; scaled ones are float32."""
         swap, axes = SYMMETRIES[self.symmetry]
         if self.scale != 1:
-            size = [max(1, round(side * self.scale)) for side in image.shape[-2:]]
-            image = interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
-        return (image.transpose(-2, -1) if swap else image).flip(axes)
+            height, width = (max(1, round(side * self.scale)) for side in image.shape[-2:])
+            # Pillow averages over what a pixel covers, as the network's images are resized.
+            channels = [Image.fromarray(channel.astype(np.float32)) for channel in image]
+            scaled = [c.resize((width, height), Image.Resampling.BILINEAR) for c in channels]
+            image = np.stack([np.asarray(channel) for channel in scaled])
+        return np.flip(image.swapaxes(-2, -1) if swap else image, axes)
 
     def turned(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return (height, width) of an unscaled view of an image of that size."""
         return size[::-1] if SYMMETRIES[self.symmetry][0] else size
 
-    def restore(self, maps: torch.Tensor) -> torch.Tensor:
+    def restore(self, maps: npt.NDArray) -> npt.NDArray:
         """Turn maps of shape (..., H, W) made on an unscaled view back to the image."""
         swap, axes = SYMMETRIES[self.symmetry]
-        maps = maps.flip(axes)
-        return maps.transpose(-2, -1) if swap else maps
+        maps = np.flip(maps, axes)
+        return maps.swapaxes(-2, -1) if swap else maps
 
 
 def build_views(symmetries: Sequence[str], scales: Sequence[float]) -> list[View]:
@@ -89,80 +95,104 @@ class Candidates:
             0 for a view that has none, 1 if there is one view only.
     """
 
-    scores: torch.Tensor
-    masks: torch.Tensor
-    agreement: torch.Tensor
+    scores: Floats
+    masks: Floats
+    agreement: Floats
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: slice | torch.Tensor) -> "Candidates":
+    def __getitem__(self, index: slice | npt.NDArray[np.int64]) -> "Candidates":
         return Candidates(self.scores[index], self.masks[index], self.agreement[index])
 
 
+class Found(NamedTuple):
+    """What a network finds in one image, by falling score, before masks are pasted.
+
+    Attributes:
+        scores: float32 of shape (N,), in [0, 1].
+        boxes: float32 of shape (N, 4): x0, y0, x1, y1 in pixels of the image it was shown.
+        masks: float32 of shape (N, h, w), the probability of lesion at points of the box.
+    """
+
+    scores: Floats
+    boxes: Floats
+    masks: Floats
+
+
+class Network(Protocol):
+    """A trained network, whatever computes it."""
+
+    def __call__(self, images: npt.NDArray) -> list[Found]:
+        """Return what is found in each of images of shape (N, C, H, W), uint8 or float32."""
+
+    def sharing(self, workers: int) -> AbstractContextManager[None]:
+        """Let each of so many threads that call it compute in its share of the CPUs."""
+
+
 def detect(
-    model: GeneralizedRCNN, images: Sequence[torch.Tensor], views: Sequence[View]
+    network: Network, images: Sequence[npt.NDArray], views: Sequence[View]
 ) -> list[list[Candidates]]:
-    """Run a model on views of images, shape (C, H, W); those of one size go through it together.
+    """Run a network on views of images, shape (C, H, W); those of one size go through it together.
 
     Those of different sizes do not: padding to a common size would change what is found.
 
     Returns:
-        for each image the candidates in each view, turned back to the image's own H and W, on the
-        CPU.
+        for each image the candidates in each view, turned back to the image's own H and W.
     """
     found: dict[tuple[int, View], Candidates] = {}
-    groups: dict[torch.Size, list[tuple[int, View, torch.Tensor]]] = {}
+    groups: dict[tuple[int, ...], list[tuple[int, View, npt.NDArray]]] = {}
     for index, view in itertools.product(range(len(images)), views):
         seen = view.apply(images[index])
         groups.setdefault(seen.shape, []).append((index, view, seen))
-    for group in groups.values():
-        instances = model.inference([{"image": seen} for *_, seen in group], do_postprocess=False)
-        for (index, view, _), item in zip(group, instances, strict=True):
-            height, width = images[index].shape[-2:]
-            pasted = _paste(item.to("cpu"), view.turned((height, width)))
-            scores = item.scores.float().cpu()
-            candidates = Candidates(scores, view.restore(pasted), torch.ones_like(scores))
-            found[index, view] = candidates
+    for shape, group in groups.items():
+        results = network(np.stack([seen for *_, seen in group]))
+        for (index, view, _), item in zip(group, results, strict=True):
+            height, width = view.turned((images[index].shape[1], images[index].shape[2]))
+            scale = np.array([width / shape[2], height / shape[1]] * 2, np.float32)
+            masks = view.restore(paste(item.masks, item.boxes * scale, (height, width)))
+            found[index, view] = Candidates(item.scores, masks, np.ones_like(item.scores))
     return [[found[index, view] for view in views] for index in range(len(images))]
 
 
-def _paste(instances: Instances, size: tuple[int, int]) -> torch.Tensor:
-    """Return soft masks of shape (N, *size); boxes are scaled from the size the model saw.
+def paste(masks: Floats, boxes: Floats, size: tuple[int, int]) -> Floats:
+    """Return soft masks of shape (N, *size) of masks (N, h, w) on boxes (N, 4) in its pixels.
 
-    As ``detectron2.layers.paste_masks_in_image``, which gives masks in bits or bytes only.
+    As ``detectron2.layers.paste_masks_in_image``, which gives masks in bits or bytes only. Weights
+    along rows and along columns do not depend on each other, so a mask is resampled by two matrix
+    products.
     """
-    height, width = size
-    boxes = Boxes(instances.pred_boxes.tensor.float())
-    boxes.scale(width / instances.image_size[1], height / instances.image_size[0])
-    pasted = torch.zeros(len(instances), height, width)
-    found = zip(instances.pred_masks.float(), boxes.tensor, strict=True)
-    for number, (mask, box) in enumerate(found):
-        # Only the part that the box covers is computed.
-        x0, y0 = (box[:2].floor().long() - 1).clamp(min=0).tolist()
-        x1, y1 = (box[2:].ceil().long() + 1).tolist()
-        y, x = torch.meshgrid(
-            _places(y0, min(y1, height), box[1], box[3]),
-            _places(x0, min(x1, width), box[0], box[2]),
-            indexing="ij",
-        )
-        grid = torch.stack([x, y], dim=-1)[None]
-        pasted[number, y0:y1, x0:x1] = grid_sample(mask[None], grid, align_corners=False)[0, 0]
+    pasted = np.zeros((len(masks), *size), np.float32)
+    for whole, mask, (x0, y0, x1, y1) in zip(pasted, masks, boxes, strict=True):
+        top, rows = _weights(y0, y1, mask.shape[0], size[0])
+        left, columns = _weights(x0, x1, mask.shape[1], size[1])
+        part = whole[top : top + len(rows), left : left + len(columns)]
+        np.matmul(rows @ mask, columns.T, out=part)
     return pasted
 
 
-def _places(start: int, end: int, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """Return where pixels' centres lie in a box, from -1 at its one side to 1 at the other."""
-    extent = (high - low).clamp(min=1e-3)  # a box of no extent holds no centre
-    return (torch.arange(start, end) + 0.5 - low) / extent * 2 - 1
+def _weights(low: np.float32, high: np.float32, count: int, side: int) -> tuple[int, Floats]:
+    """Return the first pixel that a box touches, and the weight of each point in each pixel.
+
+    The ``count`` points divide the box, from ``low`` to ``high``, evenly; outside all is 0.
+    """
+    start = min(max(int(np.floor(low)) - 1, 0), side)
+    end = min(max(int(np.ceil(high)) + 1, start), side)
+    extent = max(high - low, np.float32(1e-3))  # a box of no extent holds no centre
+    centres = np.arange(start, end, dtype=np.float32) + np.float32(0.5)
+    place = (centres - low) / extent * np.float32(count) - np.float32(0.5)
+    distance = np.abs(place[:, None] - np.arange(count, dtype=np.float32))
+    return start, np.maximum(1 - distance, 0, dtype=np.float32)
 
 
-def iou_matrix(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def iou_matrix(left: Floats, right: Floats) -> Floats:
     """Return the IoU of soft masks, thresholded, of shape (N, H, W) and (M, H, W) as (N, M)."""
-    a = (left >= MASK_THRESHOLD).flatten(1).float()
-    b = (right >= MASK_THRESHOLD).flatten(1).float()
+    a, b = (
+        (masks >= MASK_THRESHOLD).reshape(len(masks), -1).astype(np.float32)
+        for masks in (left, right)
+    )
     shared = a @ b.T
-    return shared / (a.sum(1)[:, None] + b.sum(1) - shared).clamp(min=1)
+    return shared / np.maximum(a.sum(1)[:, None] + b.sum(1) - shared, 1)
 
 
 def merge(views: Sequence[Candidates]) -> Candidates:
@@ -176,21 +206,24 @@ def merge(views: Sequence[Candidates]) -> Candidates:
     first = views[reference]
     if len(views) == 1 or not len(first):
         return first
-    masks, scores = first.masks.clone(), first.scores.clone()
-    agreement, count = torch.zeros_like(scores), torch.ones_like(scores)
+    masks, scores = first.masks.copy(), first.scores.copy()
+    agreement, count = np.zeros_like(scores), np.ones_like(scores)
     for i, view in enumerate(views):
         if i == reference or not len(view):
             continue
-        iou, match = iou_matrix(first.masks, view.masks).max(1)
-        matched = (iou >= MATCH_IOU).float()
+        ious = iou_matrix(first.masks, view.masks)
+        iou, match = ious.max(1), ious.argmax(1)
+        matched = (iou >= MATCH_IOU).astype(np.float32)
         masks += matched[:, None, None] * view.masks[match]
         scores += matched * view.scores[match]
         agreement += matched * iou
         count += matched
     merged = Candidates(
-        scores / len(views), masks / count[:, None, None], agreement / (len(views) - 1)
+        scores / np.float32(len(views)),
+        masks / count[:, None, None],
+        agreement / np.float32(len(views) - 1),
     )
-    return merged[merged.scores.argsort(descending=True, stable=True)]
+    return merged[np.argsort(-merged.scores, kind="stable")]
 
 
 def top_score(candidates: Candidates) -> Candidates:

@@ -7,7 +7,6 @@ from functools import cached_property
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import pdist
 
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates
@@ -58,8 +57,8 @@ class Lesion:
         """Largest distance of two border pixels' centres, in pixels; 0 below two pixels."""
         if len(self.contour) < 2:
             return 0.0
-        hull = cv2.convexHull(self.contour)[:, 0]
-        return float(pdist(hull).max())
+        x, y = cv2.convexHull(self.contour)[:, 0].astype(float).T
+        return float(np.hypot(x[:, None] - x, y[:, None] - y).max())
 
 
 def describe_lesion(mask: npt.NDArray[np.bool_], chosen: Candidates, candidates: int) -> Lesion:
@@ -77,7 +76,7 @@ def describe_lesion(mask: npt.NDArray[np.bool_], chosen: Candidates, candidates:
         mask=mask,
         score=float(chosen.scores[0]),
         candidates=candidates,
-        sharpness=float(soft[inside].sum() / union.clamp(min=1e-6)),
+        sharpness=float(soft[inside].sum() / max(union, 1e-6)),
         agreement=float(chosen.agreement[0]),
         area_share=np.count_nonzero(mask) / mask.size,
         border_share=float(border.mean()),

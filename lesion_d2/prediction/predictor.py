@@ -2,26 +2,19 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from detectron2.config import CfgNode
-from detectron2.data import transforms as T
+from yacs.config import CfgNode
 
 from lesion_d2.config.load import PRETRAINED, load_config
-from lesion_d2.data.augmentation import build_augmentations
-from lesion_d2.errors import LesionError
-from lesion_d2.prediction.bundle import read_bundle
+from lesion_d2.errors import LesionError, naming_missing_packages
+from lesion_d2.images.scaling import fit_shortest
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.segmenter import (
-    Segmenter,
-    load_segmenter,
-    prediction_settings,
-    prepare_for_inference,
-)
+from lesion_d2.prediction.outliner import Outliner, prediction_settings
 
 
 class LesionPredictor:
@@ -37,12 +30,11 @@ class LesionPredictor:
     """
 
     def __init__(
-        self, cfg: CfgNode, segmenter: Segmenter, provenance: Mapping[str, Any] | None = None
+        self, cfg: CfgNode, outliner: Outliner, provenance: Mapping[str, Any] | None = None
     ) -> None:
         self.cfg = cfg
         self.provenance = dict(provenance or {})
-        self._segmenter = segmenter.eval()
-        self._resize = T.AugmentationList(build_augmentations(cfg, False))
+        self._outliner = outliner
 
     @classmethod
     def from_config(
@@ -55,10 +47,13 @@ class LesionPredictor:
         Raises:
             LesionError: if a file is missing or does not fit.
         """
-        cfg = load_config(str(config_file), list(opts))
-        if weights:
-            cfg.MODEL.WEIGHTS = str(weights)
-        return cls(cfg, load_segmenter(cfg))
+        with naming_missing_packages():
+            from lesion_d2.prediction.segmenter import load_segmenter
+
+            cfg = load_config(str(config_file), list(opts))
+            if weights:
+                cfg.MODEL.WEIGHTS = str(weights)
+            return cls(cfg, load_segmenter(cfg).eval().outliner)
 
     @classmethod
     def from_bundle(cls, path: str | Path, opts: Sequence[str] = ()) -> "LesionPredictor":
@@ -69,10 +64,14 @@ class LesionPredictor:
         Raises:
             LesionError: if the file is missing or not a bundle.
         """
-        bundle = read_bundle(path, opts)
-        segmenter = Segmenter(bundle.cfg, bundle.model, bundle.confidence, bundle.sha256)
-        prepare_for_inference(bundle.model, bundle.cfg.TEST.PRECISION)
-        return cls(bundle.cfg, segmenter, bundle.provenance)
+        with naming_missing_packages():
+            from lesion_d2.prediction.bundle import read_bundle
+            from lesion_d2.prediction.segmenter import Segmenter, prepare_for_inference
+
+            bundle = read_bundle(path, opts)
+            segmenter = Segmenter(bundle.cfg, bundle.model, bundle.confidence, bundle.sha256)
+            prepare_for_inference(bundle.model, bundle.cfg.TEST.PRECISION)
+            return cls(bundle.cfg, segmenter.outliner, bundle.provenance)
 
     @classmethod
     def pretrained(cls, opts: Sequence[str] = ()) -> "LesionPredictor":
@@ -87,7 +86,11 @@ class LesionPredictor:
     @property
     def settings(self) -> dict[str, Any]:
         """What the masks depend on, as plain values: the weights file's hash, and the settings."""
-        return {"weights_sha256": self._segmenter.weights_sha256, **prediction_settings(self.cfg)}
+        return {"weights_sha256": self._outliner.weights_sha256, **prediction_settings(self.cfg)}
+
+    def sharing(self, workers: int) -> AbstractContextManager[None]:
+        """Return a context in which so many threads that call this share the CPUs."""
+        return self._outliner.network.sharing(workers)
 
     def __call__(
         self,
@@ -118,14 +121,13 @@ class LesionPredictor:
                 f"sizes: {wanted!r:.100}; give (height, width), of 1 pixel and more, for each of "
                 f"the {len(batch)} images"
             )
-        with torch.inference_mode():
-            found = self._segmenter.candidates(prepared)
+        found = self._outliner.candidates(prepared)
         return [
-            self._segmenter.lesion(candidates, (int(height), int(width)))
+            self._outliner.lesion(candidates, (int(height), int(width)))
             for candidates, (height, width) in zip(found, wanted, strict=True)
         ]
 
-    def _prepare(self, image: npt.NDArray[np.uint8], channels: str) -> torch.Tensor:
+    def _prepare(self, image: npt.NDArray[np.uint8], channels: str) -> npt.NDArray[np.uint8]:
         shape, dtype = getattr(image, "shape", "?"), getattr(image, "dtype", "?")
         fits = isinstance(image, np.ndarray) and dtype == np.uint8 and shape[2:] == (3,)
         if not fits or not image.size:
@@ -135,9 +137,8 @@ class LesionPredictor:
             )
         if channels != self.cfg.INPUT.FORMAT:
             image = image[:, :, ::-1]
-        resized = T.AugInput(np.ascontiguousarray(image))
-        self._resize(resized)
-        return torch.from_numpy(np.ascontiguousarray(resized.image.transpose(2, 0, 1)))
+        sides = self.cfg.INPUT
+        return fit_shortest(image, sides.MIN_SIZE_TEST, sides.MAX_SIZE_TEST).transpose(2, 0, 1)
 
 
 def _listed(items: Any, name: str) -> list[Any]:

@@ -1,10 +1,11 @@
-"""A model and all that turns its instances into one lesion an image."""
+"""A model of torch with all that turns its instances into one lesion an image."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -19,47 +20,67 @@ from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import PRECISIONS, computing_in, settle_bfloat16
 from lesion_d2.modeling.timm_backbone import TimmBackbone
 from lesion_d2.modeling.weights import load_trained
+from lesion_d2.parallel import available_cpus
 from lesion_d2.prediction.bundle import read_origin
-from lesion_d2.prediction.candidates import (
-    INSTANCE_CHOICES,
-    MASK_THRESHOLD,
-    Candidates,
-    build_views,
-    detect,
-    merge,
-)
+from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, Found
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence
-from lesion_d2.prediction.lesion import Lesion, Postprocessing, describe_lesion
+from lesion_d2.prediction.outliner import Outliner
 
 # Norms that are one factor and one offset for each channel when a model is evaluated.
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
-def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
-    """Return the settings that the masks of a given model depend on, as plain values."""
-    return {
-        "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
-        "max_size_test": cfg.INPUT.MAX_SIZE_TEST,
-        "precision": cfg.TEST.PRECISION,
-        "views": list(cfg.TEST.VIEWS),
-        "view_scales": list(cfg.TEST.VIEW_SCALES),
-        "instance_choice": cfg.TEST.INSTANCE_CHOICE,
-        "postprocessing": list(cfg.TEST.POSTPROCESSING),
-    }
+class TorchNetwork:
+    """A trained model as a :data:`~lesion_d2.prediction.candidates.Network`.
+
+    The model is evaluated in the mode it is in.
+
+    Raises:
+        LesionError: if the precision is unknown.
+    """
+
+    def __init__(self, model: GeneralizedRCNN, precision: str = "float32") -> None:
+        if precision not in PRECISIONS:
+            raise LesionError(
+                f"TEST.PRECISION: {precision!r} is unknown; give one of {', '.join(PRECISIONS)}"
+            )
+        if precision == "bfloat16" and model.device.type == "cpu":
+            settle_bfloat16("TEST.PRECISION float32")
+        self._model = model
+        self._precision = precision
+
+    def __call__(self, images: npt.NDArray) -> list[Found]:
+        """Return what the model finds in images of shape (N, C, H, W), uint8 or float32."""
+        batch = [{"image": image} for image in torch.from_numpy(np.ascontiguousarray(images))]
+        with torch.inference_mode(), computing_in(self._precision, self._model):
+            instances = self._model.inference(batch, do_postprocess=False)
+            return [
+                Found(
+                    item.scores.float().cpu().numpy(),
+                    item.pred_boxes.tensor.float().cpu().numpy(),
+                    item.pred_masks[:, 0].float().cpu().numpy(),
+                )
+                for item in instances
+            ]
+
+    @contextmanager
+    def sharing(self, workers: int) -> Iterator[None]:
+        """Let each worker compute in its share of the CPUs: more threads than CPUs only wait."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(max(1, available_cpus() // workers))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 class Segmenter(nn.Module):
-    """Detects in each view of an image, merges the views, chooses one instance, cleans its mask.
+    """A model with its :class:`~lesion_d2.prediction.outliner.Outliner`, for a test loader.
 
-    ``TEST.VIEWS``, ``TEST.VIEW_SCALES``, ``TEST.INSTANCE_CHOICE`` and ``TEST.POSTPROCESSING`` say
-    how. Every instance that the model keeps (``MODEL.ROI_HEADS.SCORE_THRESH_TEST``) can be chosen:
-    an image shows one lesion, so a weak finding is worth more than none.
-
-    The model is evaluated in the mode it is in, so call ``eval()`` on this. ``weights_sha256`` is
-    of the file that its weights are from.
+    The model is evaluated in the mode it is in, so call ``eval()`` on this.
 
     Raises:
-        LesionError: if one of the keys does not fit.
+        LesionError: if a key of the config does not fit.
     """
 
     def __init__(
@@ -70,36 +91,9 @@ class Segmenter(nn.Module):
         weights_sha256: str = "",
     ) -> None:
         super().__init__()
-        for key, known in (("INSTANCE_CHOICE", INSTANCE_CHOICES), ("PRECISION", PRECISIONS)):
-            if cfg.TEST[key] not in known:
-                raise LesionError(
-                    f"TEST.{key}: {cfg.TEST[key]!r} is unknown; give one of {', '.join(known)}"
-                )
-        if cfg.TEST.PRECISION == "bfloat16" and model.device.type == "cpu":
-            settle_bfloat16("TEST.PRECISION float32")
         self.model = model
-        self._precision = cfg.TEST.PRECISION
-        self.confidence = confidence
-        self.weights_sha256 = weights_sha256
-        self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
-        self._choice = cfg.TEST.INSTANCE_CHOICE
-        self._postprocess = Postprocessing(cfg.TEST.POSTPROCESSING)
-
-    def candidates(self, images: Sequence[torch.Tensor]) -> list[Candidates]:
-        """Return the merged candidates of each image, on the CPU, at the image's own size.
-
-        Images are uint8 of shape (C, H, W), in the config's channel order and working size.
-        """
-        with computing_in(self._precision, self.model):
-            found = detect(self.model, images, self._views)
-        return [merge(views) for views in found]
-
-    def lesion(self, candidates: Candidates, size: tuple[int, int]) -> Lesion:
-        """Return the one lesion of an image of that output size (height, width)."""
-        lesion = submit(candidates, self._choice, self._postprocess, size)
-        if self.confidence:
-            lesion = replace(lesion, estimated_iou=self.confidence(lesion))
-        return lesion
+        network = TorchNetwork(model, cfg.TEST.PRECISION)
+        self.outliner = Outliner(cfg, network, confidence, weights_sha256)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Segment a batch of the test loader: dicts as Detectron2's models take them.
@@ -109,21 +103,12 @@ class Segmenter(nn.Module):
             ``"lesion"``, a :class:`~lesion_d2.prediction.lesion.Lesion`, at the input's ``height``
             and ``width``.
         """
-        merged = self.candidates([item["image"] for item in batched_inputs])
+        merged = self.outliner.candidates([item["image"].numpy() for item in batched_inputs])
         sizes = [(item["height"], item["width"]) for item in batched_inputs]
         return [
-            {"instances": _instances(found, size), "lesion": self.lesion(found, size)}
+            {"instances": _instances(found, size), "lesion": self.outliner.lesion(found, size)}
             for found, size in zip(merged, sizes, strict=True)
         ]
-
-
-def submit(
-    candidates: Candidates, choice: str, postprocess: Postprocessing, size: tuple[int, int]
-) -> Lesion:
-    """Choose one candidate and clean its mask, at the output's size (height, width)."""
-    chosen = INSTANCE_CHOICES[choice](candidates)
-    mask = postprocess(chosen.masks[0].numpy(), size) if len(chosen) else np.zeros(size, bool)
-    return describe_lesion(mask, chosen, len(candidates))
 
 
 def prepare_for_inference(model: GeneralizedRCNN, precision: str) -> None:
@@ -168,7 +153,9 @@ def load_segmenter(cfg: CfgNode, *, prepare: bool = True) -> Segmenter:
 
 
 def _instances(candidates: Candidates, size: tuple[int, int]) -> Instances:
-    masks = candidates.masks if len(candidates) else torch.zeros(0, *size)
+    masks = torch.from_numpy(np.ascontiguousarray(candidates.masks))
+    masks = masks if len(masks) else torch.zeros(0, *size)
     if masks.shape[-2:] != size:
         masks = interpolate(masks[None], size, mode="bilinear")[0]
-    return Instances(size, scores=candidates.scores, pred_masks=masks >= MASK_THRESHOLD)
+    scores = torch.from_numpy(np.ascontiguousarray(candidates.scores))
+    return Instances(size, scores=scores, pred_masks=masks >= MASK_THRESHOLD)
