@@ -3,17 +3,25 @@
 import sys
 
 import pytest
+import timm
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Instances
 from tiny import differences, train_run
 
 from lesion_d2.errors import LesionError
+from lesion_d2.modeling.timm_backbone import write_timm_weights
 from lesion_d2.prediction.segmenter import Segmenter
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script")  # timm, on import
 
+LITE = "tf_efficientnet_lite0"
+TIMM = (
+    "MODEL.META_ARCHITECTURE", "UNet",
+    "MODEL.BACKBONE.NAME", "build_timm_backbone",
+    "MODEL.TIMM.NAME", LITE,
+)  # fmt: skip
 UNET = (
     "MODEL.META_ARCHITECTURE", "UNet",
     "MODEL.BACKBONE.NAME", "build_resnet_backbone",
@@ -42,12 +50,16 @@ def model(tiny_cfg, tmp_path):
     return build_model(tiny_cfg(tmp_path, *UNET))
 
 
-def twin(model):
+def twin(model, encoder):
     """Return segmentation-models-pytorch's network with the weights of ours."""
-    net = smp.Unet("resnet18", encoder_weights=None)
+    net = smp.Unet(encoder, encoder_weights=None)
     net.decoder.load_state_dict(model.decoder.state_dict())
     net.segmentation_head.load_state_dict(model.head.state_dict())
     ours = model.backbone.state_dict()
+    if encoder.startswith("tu-"):
+        renamed = {key.replace("network.", "model.", 1): value for key, value in ours.items()}
+        net.encoder.load_state_dict(renamed)
+        return net
     names = {"stem.conv1.norm": "bn1", "stem.conv1": "conv1"}
     names |= {f"res{i + 1}": f"layer{i}" for i in range(1, 5)}
     parts = {"conv1.norm": "bn1", "conv2.norm": "bn2", "shortcut.norm": "downsample.1"}
@@ -61,8 +73,11 @@ def twin(model):
     return net
 
 
-def test_it_computes_what_the_library_does(model):
-    net = twin(model)
+@pytest.mark.parametrize(("options", "encoder"), [(UNET, "resnet18"), (TIMM, f"tu-{LITE}")])
+def test_it_computes_what_the_library_does(options, encoder, tiny_cfg, tmp_path):
+    torch.manual_seed(0)
+    model = build_model(tiny_cfg(tmp_path, *options))
+    net = twin(model, encoder)
     batch = [sample(64, 96, (10, 20, 40, 60)) for _ in range(2)]
     x = torch.stack([(b["image"] - model.pixel_mean) / model.pixel_std for b in batch])
     model.train()
@@ -136,6 +151,23 @@ def test_it_trains_in_stages_resumes_and_predicts(tiny_cfg, tmp_path):
     with torch.no_grad():
         (output,) = segmenter([item])
     assert output["lesion"].mask.shape == (128, 128)
+
+
+def test_a_network_without_features_of_stride_2(tiny_cfg, tmp_path):
+    with pytest.raises(LesionError, match=r"MODEL\.TIMM\.NAME: convnext_atto .*U-Net needs 2, 4"):
+        build_model(tiny_cfg(tmp_path, *TIMM, "MODEL.TIMM.NAME", "convnext_atto"))
+
+
+def test_the_weights_of_a_timm_network_arrive(tiny_cfg, tmp_path):
+    source, weights = tmp_path / "source.pth", tmp_path / "weights.pth"
+    torch.save(timm.create_model(LITE).state_dict(), source)
+    write_timm_weights(LITE, source, weights)
+    options = (*TIMM, "MODEL.WEIGHTS", str(weights), "SOLVER.STAGES", ((1, 5),))
+    run = train_run(tiny_cfg(tmp_path / "run", *options, "SOLVER.ITERS_PER_EPOCH", 1))
+    given = torch.load(weights, weights_only=True)["model"]
+    assert len(given) > 200
+    final = run.final()["model"]
+    assert all(torch.equal(final[f"backbone.{key}"], value) for key, value in given.items())
 
 
 def test_without_the_library(tiny_cfg, tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ class LesionCheckpointer(DetectionCheckpointer):
             LesionError: if a weight of the backbone is missing or has another shape.
         """
         absent = [*incompatible.missing_keys, *(key for key, *_ in incompatible.incorrect_shapes)]
-        wrong = [key for key in absent if re.match(r"backbone\.bottom_up\..*\.weight$", key)]
+        wrong = [key for key in absent if re.match(r"backbone\.(?!fpn_).*\.weight$", key)]
         if wrong:
             raise LesionError(
                 f"MODEL.WEIGHTS: {len(wrong)} weights of the backbone are missing in the file or "

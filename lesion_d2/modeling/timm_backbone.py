@@ -165,9 +165,15 @@ def create_network(name: str) -> Any:
 
 
 @BACKBONE_REGISTRY.register()
+def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
+    """Build the network ``MODEL.TIMM.NAME``, without an FPN."""
+    return TimmBackbone(cfg.MODEL.TIMM.NAME, cfg.MODEL.BACKBONE.FREEZE_AT)
+
+
+@BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Build Detectron2's FPN on the network ``MODEL.TIMM.NAME``."""
-    bottom_up = TimmBackbone(cfg.MODEL.TIMM.NAME, cfg.MODEL.BACKBONE.FREEZE_AT)
+    bottom_up = build_timm_backbone(cfg, input_shape)
     fpn, top = cfg.MODEL.FPN, LastLevelMaxPool()
     return FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, fpn.NORM, top, fpn.FUSE_TYPE)
 
@@ -212,9 +218,11 @@ def write_timm_weights(name: str, source: Path | None, output: Path) -> None:
             f"{source}: {len(wrong)} of {len(wanted)} tensors of {name} are missing or have "
             f"another shape, {wrong[0]} the first; give a file of this network's weights"
         )
-    state = {f"backbone.bottom_up.network.{key}": value for key, value in found.items()}
+    state = {f"network.{key}": value for key, value in found.items()}
+    # Detectron2 then finds the part of the model whose names end so: with an FPN or without.
+    content = {"model": state, "matching_heuristics": True}
     with atomic_write(output, "wb") as stream:
-        torch.save({"model": state, "network": name, "source": source and source.name}, stream)
+        torch.save({**content, "network": name, "source": source and source.name}, stream)
 
 
 def _kinds(state: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d, relu
 
 from lesion_d2.errors import LesionError
+from lesion_d2.modeling.timm_backbone import TimmBackbone
 
 
 def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -31,13 +32,15 @@ def dice_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 @META_ARCH_REGISTRY.register()
 class UNet(nn.Module):
-    """U-Net (Ronneberger et al., MICCAI 2015) on Detectron2's ResNet.
+    """U-Net (Ronneberger et al., MICCAI 2015) on Detectron2's ResNet or a network of timm.
 
-    The encoder is Detectron2's, so that pretrained weights and ``FREEZE_AT`` are those of Mask
-    R-CNN; decoder and head are the ones that ``segmentation_models_pytorch.Unet`` has by default.
+    The encoder is the backbone that the config names, so that pretrained weights and ``FREEZE_AT``
+    are those of Mask R-CNN; decoder and head are the ones that
+    ``segmentation_models_pytorch.Unet`` has by default.
 
     Raises:
-        LesionError: if segmentation-models-pytorch is not installed.
+        LesionError: if segmentation-models-pytorch is not installed, or the network of timm has no
+            features of strides 2, 4, 8, 16 and 32.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -50,7 +53,16 @@ class UNet(nn.Module):
                 "install it with pip install segmentation-models-pytorch"
             ) from error
         self.backbone: Any = build_backbone(cfg)
-        whole = Unet(f"resnet{cfg.MODEL.RESNETS.DEPTH}", encoder_weights=None)
+        name = f"resnet{cfg.MODEL.RESNETS.DEPTH}"
+        if isinstance(self.backbone, TimmBackbone):
+            name = f"tu-{cfg.MODEL.TIMM.NAME}"
+            strides = self.backbone.network.feature_info.reduction()
+            if strides != [2, 4, 8, 16, 32]:
+                raise LesionError(
+                    f"MODEL.TIMM.NAME: {cfg.MODEL.TIMM.NAME} has features of strides {strides}; a "
+                    "U-Net needs 2, 4, 8, 16 and 32"
+                )
+        whole = Unet(name, encoder_weights=None)
         self.decoder = whole.decoder
         self.head = whole.segmentation_head
         shape = (-1, 1, 1)
@@ -108,10 +120,13 @@ class UNet(nn.Module):
 
     def _logits(self, images: ImageList) -> torch.Tensor:
         x = images.tensor
-        half = relu(self.backbone.stem.conv1(x))  # the stem's own output is pooled
-        features = [x, half]
-        x = max_pool2d(half, kernel_size=3, stride=2, padding=1)
-        for stage in self.backbone.stages:
-            x = stage(x)
-            features.append(x)
+        if isinstance(self.backbone, TimmBackbone):
+            features = [x, *self.backbone.network(x)]
+        else:
+            half = relu(self.backbone.stem.conv1(x))  # the stem's own output is pooled
+            features = [x, half]
+            x = max_pool2d(half, kernel_size=3, stride=2, padding=1)
+            for stage in self.backbone.stages:
+                x = stage(x)
+                features.append(x)
         return self.head(self.decoder(features))[:, 0].float()
