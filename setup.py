@@ -50,6 +50,8 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
+        # Computes a model that was exported to .onnx, see docs/install.md.
+        "onnx": ["onnxruntime>=1.20"],
         "formats": ["pillow-heif", "pydicom>=3"],  # HEIC and DICOM
         "unet": ["segmentation-models-pytorch>=0.5"],  # configs/isic_unet_cpu.yaml
         "web": ["fastapi", "fastapi-offline", "python-multipart", "uvicorn"],  # tools/serve.py
@@ -61,6 +63,9 @@ setup(
             "hypothesis",
             "isic-challenge-scoring",
             "mypy",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "onnxscript>=0.5",  # tools/export.py --output *.onnx
             "pillow-heif",
             "playwright",
             "pydicom>=3",

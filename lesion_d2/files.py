@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -178,3 +179,23 @@ def read_json(path: Path, remedy: str) -> Any:
         raise LesionError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except (ValueError, RecursionError) as error:
         raise LesionError(f"{path}: not JSON ({error}); {remedy}") from error
+
+
+def open_regular(path: str | Path, limit: int, advice: str) -> IO[bytes]:
+    """Open a model's file to read its bytes.
+
+    Raises:
+        LesionError: if it is missing, not a regular file, empty, or has more than ``limit`` bytes;
+            it ends in ``advice``.
+    """
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a FIFO would wait for ever
+            raise LesionError(f"{path}: is not a regular file; {advice}")
+        if not 0 < status.st_size <= limit:
+            raise LesionError(
+                f"{path}: has {status.st_size} bytes, a model has 1 to {limit}; {advice}"
+            )
+        return open(path, "rb")
+    except OSError as error:
+        raise LesionError(f"{path}: cannot be read ({error.strerror}); {advice}") from error

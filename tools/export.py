@@ -20,13 +20,17 @@ examples:
         MODEL.WEIGHTS output/isic_mrcnn/model_best.pth
   with what tools/tune.py chose on validation:
     tools/export.py --config-file output/isic_mrcnn/tune/config.yaml --output lesion.safetensors
+  the model that comes with lesion_d2, for computers without torch:
+    tools/export.py --config-file configs/isic_mrcnn_lite.yaml --output lesion.onnx \\
+        MODEL.WEIGHTS pretrained
 """
 
 
 def main() -> None:
     """Load the checkpoint and write the bundle."""
     parser = tool_parser(__doc__, EPILOG)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="*.safetensors")
+    what = "*.safetensors, or *.onnx for prediction without torch (32 bits, Mask R-CNN only)"
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=what)
     add_config_arguments(parser)
     args = parser.parse_args()
 

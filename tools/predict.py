@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Segment photographs: masks, overlays, a table and other tools' formats, without writing code.
 
-Called as: tools/predict.py --input FOLDER|FILE|PATTERN ... --output DIR --bundle FILE
+Called as: tools/predict.py --input FOLDER|FILE|PATTERN ... --output DIR --model FILE
 """
 
 import sys
@@ -34,8 +34,8 @@ examples:
   the same, also as COCO JSON and for QuPath; a second run adds them to what is there:
     tools/predict.py --input photographs --output predictions --format coco,geojson
   half of it on each of two machines, into one folder:
-    tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 1/2
-    tools/predict.py --bundle lesion.safetensors --input photographs --output out --shard 2/2
+    tools/predict.py --model lesion.safetensors --input photographs --output out --shard 1/2
+    tools/predict.py --model lesion.safetensors --input photographs --output out --shard 2/2
   with a run's checkpoint, averaging two views of each image:
     tools/predict.py --config-file output/isic_mrcnn/config.yaml --input 'photographs/*.jpg' \\
         --output predictions MODEL.WEIGHTS output/isic_mrcnn/model_best.pth \\
@@ -68,7 +68,7 @@ def main() -> int:
     add("--input", nargs="+", required=True, metavar="PATH", help=what)
     add("--output", type=Path, required=True, metavar="DIR", help="new folder")
     what = "model in one file, from tools/export.py (default: the one that comes with lesion_d2)"
-    add("--bundle", metavar="FILE", help=what)
+    add("--model", "--bundle", metavar="FILE", help=what)
     what = "images worked on at a time (default: the CPUs available, at most 4)"
     add("--workers", type=int, metavar="N", help=what)
     what = "take only the I-th of N shares of the images, to work on several machines"
@@ -80,8 +80,8 @@ def main() -> int:
     add("--overwrite", action="store_true", help=what)
     add_config_arguments(parser)
     args = parser.parse_args()
-    if args.bundle and args.config_file:
-        raise LesionError("--bundle: a model is named by --config-file already; leave one out")
+    if args.model and args.config_file:
+        raise LesionError("--model: a model is named by --config-file already; leave one out")
 
     from lesion_d2.commands.predict import predict_files
     from lesion_d2.images.inputs import find_images
@@ -90,8 +90,8 @@ def main() -> int:
     files = find_images(args.input, args.output)
     if args.config_file:
         predictor = LesionPredictor.from_config(args.config_file, opts=args.opts)
-    elif args.bundle:
-        predictor = LesionPredictor.from_bundle(args.bundle, args.opts)
+    elif args.model:
+        predictor = LesionPredictor.from_bundle(args.model, args.opts)
     else:
         print("model: the one that comes with lesion_d2, see docs/model_card.md")
         predictor = LesionPredictor.pretrained(args.opts)

@@ -11,14 +11,19 @@ from detectron2.data import MetadataCatalog
 
 import lesion_d2
 import lesion_d2.data.datasets
+from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
-from lesion_d2.prediction.bundle import read_origin, write_bundle
-from lesion_d2.prediction.segmenter import load_segmenter
+from lesion_d2.prediction.bundle import SUFFIX, read_origin, write_bundle
+from lesion_d2.prediction.metadata import GRAPH_SUFFIX
+from lesion_d2.prediction.segmenter import load_segmenter, prepare_for_inference
 from lesion_d2.results.evaluation import REMEDY
 
 
 def export(cfg: CfgNode, path: Path) -> None:
     """Write the model of ``cfg.MODEL.WEIGHTS`` and where it comes from.
+
+    The suffix of ``path`` says which file it becomes: ``.safetensors``, or ``.onnx`` for prediction
+    without torch.
 
     Of the provenance, ``data`` has the fingerprints of the images and the split of each data set
     for training and validation, ``metrics`` the means with their 95 % intervals of each evaluation
@@ -28,6 +33,8 @@ def export(cfg: CfgNode, path: Path) -> None:
     Raises:
         LesionError: if the weights do not fit, or a file cannot be read.
     """
+    if path.suffix not in (SUFFIX, GRAPH_SUFFIX):
+        raise LesionError(f"{path}: give a name that ends in {SUFFIX} or {GRAPH_SUFFIX}")
     segmenter = load_segmenter(cfg, prepare=False)
     sha256 = segmenter.outliner.weights_sha256
     provenance = {
@@ -42,7 +49,14 @@ def export(cfg: CfgNode, path: Path) -> None:
     if origin := read_origin(cfg.MODEL.WEIGHTS)[1]:
         metrics = [*origin.get("metrics", []), *provenance["metrics"]]
         provenance = origin | {"bundle_sha256": sha256, "metrics": metrics}
-    write_bundle(path, cfg, segmenter.model, segmenter.outliner.confidence, provenance)
+    confidence = segmenter.outliner.confidence
+    if path.suffix == SUFFIX:
+        write_bundle(path, cfg, segmenter.model, confidence, provenance)
+        return
+    from lesion_d2.prediction.graph_file import write_onnx  # needs packages of its own
+
+    prepare_for_inference(segmenter.model, "float32")
+    write_onnx(path, cfg, segmenter.model.cpu(), confidence, provenance)
 
 
 def _data(name: str) -> dict[str, Any]:

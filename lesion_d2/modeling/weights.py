@@ -4,7 +4,6 @@ import hashlib
 import io
 import pickle
 import re
-import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from detectron2.utils.file_io import PathManager
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lesion_d2.errors import LesionError
+from lesion_d2.files import open_regular
 
 MAX_BYTES = 4 << 30  # a checkpoint of the largest network of the model zoo has a third of it
 _ADVICE = "give a .pth file of tensors and plain values, such as OUTPUT_DIR/model_best.pth"
@@ -37,22 +37,8 @@ _ARRAYS = {
 
 
 def open_weights(path: str | Path) -> IO[bytes]:
-    """Open a file of weights.
-
-    Raises:
-        LesionError: if it is missing, not a regular file, empty or unreasonably large.
-    """
-    try:
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):  # a FIFO would wait for ever
-            raise LesionError(f"{path}: is not a regular file; {_ADVICE}")
-        if not 0 < status.st_size <= MAX_BYTES:
-            raise LesionError(
-                f"{path}: has {status.st_size} bytes, weights have 1 to {MAX_BYTES}; {_ADVICE}"
-            )
-        return open(path, "rb")
-    except OSError as error:
-        raise LesionError(f"{path}: cannot be read ({error.strerror}); {_ADVICE}") from error
+    """Open a file of weights, as :func:`lesion_d2.files.open_regular` does."""
+    return open_regular(path, MAX_BYTES, _ADVICE)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:

@@ -25,11 +25,15 @@ from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
 from lesion_d2.modeling import build_network
 from lesion_d2.modeling.weights import check_tensors, fill, open_weights
-from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dict, read_confidence
+from lesion_d2.prediction.confidence import ConfidenceModel
+from lesion_d2.prediction.metadata import (
+    FORMAT,
+    MAX_METADATA,
+    read_origin_texts,
+    write_metadata,
+)
 
-FORMAT = "lesion_d2 1"
 SUFFIX = ".safetensors"
-MAX_HEADER = 4 << 20  # bytes; a ResNet-101's has 60 thousand
 _ADVICE = "export the checkpoint (again) with tools/export.py"
 
 
@@ -69,16 +73,7 @@ def write_bundle(
         for name, value in model.state_dict().items()
     }
     check_tensors(str(path), tensors)
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.OUTPUT_DIR = get_lesion_cfg().OUTPUT_DIR
-    cfg.MODEL.WEIGHTS = cfg.TEST.TRUTH_DIR = cfg.TEST.CONFIDENCE = ""
-    metadata = {
-        "format": FORMAT,
-        "config": json.dumps(cfg),
-        "confidence": json.dumps(confidence and confidence.to_dict()),
-        "provenance": json.dumps(dict(provenance)),
-    }
+    metadata = write_metadata(cfg, confidence, provenance)
     with atomic_write(path, "wb") as stream:
         stream.write(safetensors.torch.save(tensors, metadata))
 
@@ -103,7 +98,7 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
         start = stream.read(8)
         size = int.from_bytes(start, "little")
         try:
-            if not 2 <= size <= MAX_HEADER:
+            if not 2 <= size <= MAX_METADATA:
                 raise ValueError("it does not begin with the size of a header")
             head = stream.read(size)
             header = json.loads(head)
@@ -119,8 +114,7 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
             _check_header(header, cfg)
             data = start + head + stream.read()
             weights = safetensors.torch.load(data)
-            provenance = dict(json.loads(metadata["provenance"]))
-            confidence = json.loads(metadata["confidence"])
+            confidence, provenance = read_origin_texts(metadata, str(path), cfg.TEST.CONFIDENCE)
         except LesionError as error:
             raise LesionError(f"{path}: {error}") from error
         except Exception as error:  # a damaged header fails in as many ways as it has values
@@ -129,11 +123,6 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
     check_tensors(str(path), weights)
     model = build_network(cfg).eval()
     fill(model, weights, str(path))
-    exported = str(provenance.get("weights_sha256"))
-    if cfg.TEST.CONFIDENCE:
-        confidence = read_confidence(cfg.TEST.CONFIDENCE, exported)
-    elif confidence is not None:
-        confidence = confidence_from_dict(confidence, str(path), exported)
     return Bundle(cfg, model, confidence, provenance, hashlib.sha256(data).hexdigest())
 
 
@@ -150,14 +139,9 @@ def read_origin(path: str | Path) -> tuple[ConfidenceModel | None, dict[str, Any
     with safetensors.safe_open(path, "pt") as stream:
         metadata = stream.metadata() or {}
     try:
-        confidence = json.loads(metadata.get("confidence", "null"))
-        provenance = dict(json.loads(metadata.get("provenance", "{}")))
+        return read_origin_texts({"confidence": "null", "provenance": "{}"} | metadata, str(path))
     except (ValueError, TypeError, RecursionError) as error:
         raise LesionError(f"{path}: is not a bundle ({error}); {_ADVICE}") from error
-    if confidence is None:
-        return None, provenance
-    exported = str(provenance.get("weights_sha256"))
-    return confidence_from_dict(confidence, str(path), exported), provenance
 
 
 def _stored_type(value: torch.Tensor) -> torch.dtype:

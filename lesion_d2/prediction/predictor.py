@@ -14,6 +14,7 @@ from lesion_d2.config.load import PRETRAINED, load_config
 from lesion_d2.errors import LesionError, naming_missing_packages
 from lesion_d2.images.scaling import fit_shortest
 from lesion_d2.prediction.lesion import Lesion
+from lesion_d2.prediction.metadata import GRAPH_SUFFIX
 from lesion_d2.prediction.outliner import Outliner, prediction_settings
 
 
@@ -59,12 +60,20 @@ class LesionPredictor:
     def from_bundle(cls, path: str | Path, opts: Sequence[str] = ()) -> "LesionPredictor":
         """Build from the one file that ``tools/export.py`` wrote; it can hold no code.
 
+        An ``.onnx`` file needs neither torch nor Detectron2.
+
         ``opts`` are alternating config keys and values, such as ``["TEST.VIEWS", ("identity",)]``.
 
         Raises:
-            LesionError: if the file is missing or not a bundle.
+            LesionError: if the file is missing or not a bundle, or a package is missing.
         """
         with naming_missing_packages():
+            if Path(path).suffix == GRAPH_SUFFIX:
+                from lesion_d2.prediction.onnx_file import read_onnx
+
+                model = read_onnx(path, opts)
+                outliner = Outliner(model.cfg, model.network, model.confidence, model.sha256)
+                return cls(model.cfg, outliner, model.provenance)
             from lesion_d2.prediction.bundle import read_bundle
             from lesion_d2.prediction.segmenter import Segmenter, prepare_for_inference
 

@@ -1,0 +1,390 @@
+"""A model exported to ONNX: the same lesions as with torch, without torch, and safe to open."""
+
+import hashlib
+import json
+import os
+import re
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from tiny import CONFIDENCE, PROVENANCE, ROOT, run_python
+
+from lesion_d2 import LesionPredictor
+from lesion_d2.commands.export import export
+from lesion_d2.config.load import load_config
+from lesion_d2.errors import LesionError
+from lesion_d2.images.inputs import find_images
+from lesion_d2.modeling import build_network
+from lesion_d2.modeling.graph import MaskRCNNGraph
+from lesion_d2.prediction.bundle import read_bundle
+from lesion_d2.prediction.onnx_file import read_onnx
+from lesion_d2.prediction.segmenter import TorchNetwork
+from lesion_d2.synthetic import render
+
+PRETRAINED = ["MODEL.WEIGHTS", "pretrained", "MODEL.DEVICE", "cpu"]
+CPU = ["MODEL.DEVICE", "cpu"]
+ABSENT = ("torch", "torchvision", "detectron2", "timm", "safetensors", "fvcore", "scipy",
+          "matplotlib", "onnx")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lite(tmp_path_factory):
+    """The model that comes with the package, as a file."""
+    path = tmp_path_factory.mktemp("lite") / "lite.onnx"
+    export(load_config(str(ROOT / "configs" / "isic_mrcnn_lite.yaml"), PRETRAINED), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(bundle, tiny_cfg, tmp_path_factory):
+    """The small ResNet-50 of the tests, as a file."""
+    folder = tmp_path_factory.mktemp("tiny")
+    cfg = tiny_cfg(folder, "INPUT.MIN_SIZE_TEST", 72, "MODEL.WEIGHTS", str(bundle))
+    export(cfg, folder / "tiny.onnx")
+    return folder / "tiny.onnx"
+
+
+def check_same(left, right, images):
+    """Demand the same lesions of two predictors, and return how many are not empty."""
+    filled = 0
+    for image in images:
+        (a,), (b,) = left([image], channels="BGR"), right([image], channels="BGR")
+        union = np.count_nonzero(a.mask | b.mask)
+        assert np.count_nonzero(a.mask & b.mask) >= 0.999 * union
+        assert (a.candidates, a.mask.shape) == (b.candidates, b.mask.shape)
+        for name in ("score", "sharpness", "agreement", "estimated_iou"):
+            assert getattr(a, name) == pytest.approx(getattr(b, name), abs=1e-3)
+        filled += union > 0
+    return filled
+
+
+SIZES = [(384, 512), (97, 131), (33, 65), (1, 1), (3, 900), (641, 480)]
+VIEWS = [
+    [],
+    ["TEST.VIEWS", ("identity", "rotate90", "horizontal"), "TEST.VIEW_SCALES", (1.0, 0.77)],
+    ["INPUT.MIN_SIZE_TEST", 301, "TEST.INSTANCE_CHOICE", "consensus"],
+    ["INPUT.MIN_SIZE_TEST", 0],
+]
+
+
+@pytest.mark.parametrize("opts", VIEWS, ids=lambda opts: " ".join(map(str, opts)) or "plain")
+def test_the_shipped_model_is_the_same_with_both(opts, lite):
+    images = [
+        render(5, n, max(64, height), max(64, width))[0][:height, :width]
+        for n, (height, width) in enumerate(SIZES)
+    ]
+    left, right = LesionPredictor.from_bundle(lite, opts), LesionPredictor.pretrained(opts + CPU)
+    assert check_same(left, right, images) >= 3
+
+
+def test_resnet_is_the_same_with_both(tiny, bundle, tiny_archive):
+    images = [cv2.imread(str(path)) for path in sorted(tiny_archive[0].glob("*.jpg"))[:8]]
+    left, right = LesionPredictor.from_bundle(tiny), LesionPredictor.from_bundle(bundle, CPU)
+    assert check_same(left, right, images) > 0
+
+
+def test_an_image_in_which_nothing_is_found(lite):
+    image = np.full((192, 256, 3), 255, np.uint8)
+    (lesion,) = LesionPredictor.from_bundle(lite)([image], channels="RGB")
+    (other,) = LesionPredictor.pretrained(CPU)([image], channels="RGB")
+    assert (lesion.candidates, lesion.score, lesion.mask.any()) == (0, 0, False)
+    assert other.candidates == 0
+
+
+@pytest.mark.parametrize("name", ["isic_mrcnn.yaml", "isic_mrcnn_cpu_adamw.yaml", "demo.yaml"])
+@torch.no_grad()
+def test_the_static_form_is_detectron2s(name):
+    """Random weights, and every instance kept: many boxes that overlap."""
+    options = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0]
+    torch.manual_seed(0)
+    model = build_network(load_config(str(ROOT / "configs" / name), options)).eval()
+    image = torch.from_numpy(render(5, 0, 90, 127)[0]).permute(2, 0, 1).float()
+    (found,) = TorchNetwork(model)(image[None].numpy())
+    padded = torch.nn.functional.pad(image, (0, 1, 0, 6))
+    scores, boxes, masks = MaskRCNNGraph(model)(padded, torch.tensor([90, 127]))
+    count = len(found.scores)
+    assert count == np.count_nonzero(scores.numpy()) > 0
+    np.testing.assert_allclose(scores.numpy()[:count], found.scores, atol=1e-5)
+    np.testing.assert_allclose(boxes.numpy()[:count], found.boxes, atol=1e-2)
+    np.testing.assert_allclose(masks.numpy()[:count], found.masks, atol=1e-4)
+
+
+def test_what_it_keeps(tiny, bundle, tmp_path_factory):
+    model = read_onnx(tiny)
+    assert model.confidence == CONFIDENCE
+    assert model.provenance == PROVENANCE | {
+        "bundle_sha256": hashlib.sha256(bundle.read_bytes()).hexdigest(), "metrics": []
+    }  # fmt: skip
+    assert model.sha256 == hashlib.sha256(tiny.read_bytes()).hexdigest()
+    assert model.cfg.MODEL.RESNETS.DEPTH == read_bundle(bundle).cfg.MODEL.RESNETS.DEPTH
+    for place in (tmp_path_factory.getbasetemp(), ROOT):
+        assert str(place).encode() not in tiny.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("TEST.PRECISION", "bfloat16"),
+        ("MODEL.DEVICE", "cuda"),
+        ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.5),
+        ("TEST.VIEWS", ("sideways",)),
+        ("TEST.VIEW_SCALES", (0,)),
+        ("TEST.INSTANCE_CHOICE", "best"),
+        ("INPUT.MIN_SIZE_TEST", -1),
+        ("NO.SUCH_KEY", 1),
+        ("TEST.CONFIDENCE", "no_such_file"),
+    ],
+)
+def test_a_wrong_setting(tiny, key, value):
+    named = "no_such_file" if key == "TEST.CONFIDENCE" else key
+    with pytest.raises(LesionError, match=named):
+        LesionPredictor.from_bundle(tiny, [key, value])
+
+
+def test_other_networks_are_refused(tiny_cfg, tmp_path):
+    model = build_network(
+        tiny_cfg(tmp_path, "MODEL.META_ARCHITECTURE", "UNet", "MODEL.RESNETS.WIDTH_PER_GROUP", 64,
+                 "MODEL.RESNETS.STEM_OUT_CHANNELS", 64, "MODEL.RESNETS.RES2_OUT_CHANNELS", 256)
+    )  # fmt: skip
+    with pytest.raises(LesionError, match=r"UNet cannot be exported.*safetensors"):
+        MaskRCNNGraph(model)
+
+
+# A graph of the same inputs and outputs, of little more than constants.
+
+
+def small(content, *nodes):
+    """Return a copy of a model whose graph is only ``nodes`` and what gives the outputs."""
+    model = onnx.ModelProto()
+    model.CopyFrom(content)
+    graph = model.graph
+    outputs = {value.name: [part.dim_value for part in value.type.tensor_type.shape.dim]
+               for value in graph.output}  # fmt: skip
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    for name, shape in outputs.items():
+        value = helper.make_tensor(name, TensorProto.FLOAT, shape, np.zeros(shape).flatten())
+        graph.node.append(helper.make_node("Constant", [], [name], value=value))
+    graph.node.extend(nodes)
+    return model
+
+
+@pytest.fixture(scope="module")
+def content(tiny):
+    return onnx.load(str(tiny))
+
+
+def find(path):
+    image = np.zeros((72, 96, 3), np.uint8)
+    (lesion,) = LesionPredictor.from_bundle(path)([image], channels="RGB")
+    return lesion
+
+
+def test_the_small_graph_itself_is_taken(content, tmp_path):
+    onnx.save(small(content), str(tmp_path / "a.onnx"))
+    assert find(tmp_path / "a.onnx").candidates == 0
+
+
+def with_text(key, text):
+    def change(model):
+        kept = [(part.key, part.value) for part in model.metadata_props if part.key != key]
+        del model.metadata_props[:]
+        for name, value in [*kept, *([(key, text)] if text is not None else [])]:
+            model.metadata_props.add(key=name, value=value)
+
+    return change
+
+
+def with_config(**changes):
+    def change(model):
+        (text,) = [part.value for part in model.metadata_props if part.key == "config"]
+        config = json.loads(text)
+        for name, values in changes.items():
+            config[name].update(values)
+        with_text("config", json.dumps(config))(model)
+
+    return change
+
+
+def external(model):
+    tensor = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/hostname")
+
+
+def external_constant(model):
+    node = model.graph.node.add(op_type="Constant", output=["w"])
+    value = node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
+    value.t.dims.append(4)
+    value.t.external_data.add(key="location", value="../other")
+
+
+def foreign_operator(model):
+    model.graph.node.add(op_type="Run", domain="stranger", input=["image"], output=["w"])
+
+
+def foreign_set(model):
+    model.opset_import.add(domain="com.microsoft", version=1)
+
+
+def own_function(model):
+    model.functions.add(name="f", domain="own")
+
+
+def inner_graph(model):
+    attribute = model.graph.node.add(op_type="If", input=["size"]).attribute.add(name="then_branch")
+    attribute.g.name = "inner"
+
+
+def unknown_operator(model):
+    model.graph.node.add(op_type="NoSuch", input=["image"], output=["w"])
+
+
+def another_output(model):
+    model.graph.output.add().CopyFrom(model.graph.input[0])
+
+
+def infinite(model):
+    model.graph.node[1].attribute[0].t.float_data[0] = np.inf
+
+
+def not_a_number(model):
+    model.graph.node[0].attribute[0].t.float_data[0] = np.nan
+
+
+def large_memory(model):
+    size = helper.make_tensor("size_of_y", TensorProto.INT64, [1], [1 << 34])
+    model.graph.initializer.append(size)
+    one = model.graph.node.add()
+    one.CopyFrom(helper.make_node("ReduceSum", ["image"], ["x"], keepdims=0))
+    model.graph.node.add().CopyFrom(helper.make_node("Expand", ["x", "size_of_y"], ["y"]))
+    model.graph.node.add().CopyFrom(helper.make_node("ReduceMin", ["y"], ["low"], keepdims=0))
+    model.graph.node[0].output[0] = "plain"
+    model.graph.node.add().CopyFrom(helper.make_node("Add", ["plain", "low"], ["scores"]))
+
+
+GOOD = CONFIDENCE.to_dict()
+CHANGES = {
+    "external data": external,
+    "external data in a constant": external_constant,
+    "an operator of another domain": foreign_operator,
+    "operators of another domain": foreign_set,
+    "a function": own_function,
+    "a graph in a graph": inner_graph,
+    "an unknown operator": unknown_operator,
+    "another output": another_output,
+    "infinite boxes": infinite,
+    "scores that are no numbers": not_a_number,
+    "64 GB": large_memory,
+    "no format": with_text("format", None),
+    "another format": with_text("format", "lesion_d2 99"),
+    "no config": with_text("config", None),
+    "a config that is no JSON": with_text("config", "{"),
+    "a config of a list": with_text("config", "[]"),
+    "a deep config": with_text("config", "[" * 100_000),
+    "large metadata": with_text("more", "x" * (5 << 20)),
+    "grey images": with_config(INPUT={"FORMAT": "L"}),
+    "a count that is not the graph's": with_config(TEST={"DETECTIONS_PER_IMAGE": 4}),
+    "an unknown view": with_config(TEST={"VIEWS": ["sideways"]}),
+    "a confidence of text": with_text("confidence", '"high"'),
+    "a confidence without bounds": with_text("confidence", json.dumps(GOOD | {"intercept": 1e308})),
+    "a provenance of a number": with_text("provenance", "3"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_of_a_stranger(change, content, tmp_path):
+    model = small(content)
+    CHANGES[change](model)
+    (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(LesionError):
+        find(tmp_path / "other.onnx")
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "cut": lambda data: data[:-1],
+    "cut in the graph": lambda data: data[:1000],
+    "zeros": lambda data: bytes(100),
+    "ones": lambda data: b"\xff" * 100,
+    "a text": lambda data: b"a model\n",
+    "a length of 4 EB": lambda data: b"\x3a" + b"\xff" * 8 + b"\x3f" + data,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_files(damage, tiny, tmp_path):
+    path = tmp_path / "other.onnx"
+    path.write_bytes(DAMAGE[damage](tiny.read_bytes()))
+    with pytest.raises(LesionError, match=r"other\.onnx: "):
+        read_onnx(path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "FIFO", "sparse"])
+def test_what_is_no_file_to_read(kind, tmp_path):
+    path = tmp_path / "other.onnx"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "sparse":
+        with open(path, "wb") as stream:
+            stream.truncate(1 << 40)
+    with pytest.raises(LesionError, match=r"other\.onnx: "):
+        read_onnx(path)
+
+
+def run_without(absent, tool, *arguments):
+    """Run a tool where some packages cannot be imported."""
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent!r}));"
+        f"sys.argv = ['tool', *sys.argv[1:]];"
+        f"runpy.run_path({str(ROOT / 'tools' / tool)!r}, run_name='__main__')"
+    )
+    return run_python("-c", code, *arguments)
+
+
+def test_predicting_without_torch_and_detectron2(lite, photographs, tmp_path):
+    status, stdout, stderr = run_without(
+        ABSENT, "predict.py", "--model", lite, "--input", photographs, "--output", tmp_path / "out",
+        "--format", "coco,labelme,geojson", "TEST.VIEWS", "('identity', 'vertical')",
+    )  # fmt: skip
+    assert (status, stdout) == (0, f"4 of 4 images: {tmp_path / 'out'}\n"), stderr
+    names = [file.name for file in find_images([str(photographs)])]
+    assert all((tmp_path / "out" / "masks" / f"{n}_segmentation.png").is_file() for n in names)
+
+
+def test_serving_without_torch_and_detectron2(lite):
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}));"
+        "import cv2, numpy, lesion_d2, lesion_d2.commands.serve;"
+        "from lesion_d2.web.app import outline_app; from starlette.testclient import TestClient;"
+        f"app = outline_app(lesion_d2.LesionPredictor.from_bundle({str(lite)!r}), 1);"
+        "data = cv2.imencode('.png', numpy.full((60, 80, 3), 99, numpy.uint8))[1].tobytes();"
+        "print([route.path for route in app.routes if route.path.startswith('/api')] != [])"
+    )
+    status, stdout, stderr = run_python("-c", code)
+    assert (status, stdout) == (0, "True\n"), stderr
+
+
+@pytest.mark.parametrize(
+    ("absent", "arguments", "words"),
+    [
+        (("torch",), ["--model", "a.safetensors"], "this needs torch.*make install"),
+        (("detectron2",), ["--model", "a.safetensors"], "this needs Detectron2.*make install"),
+        (("detectron2",), [], "this needs Detectron2.*make install"),
+        (ABSENT, ["--config-file", "a.yaml"], "this needs .*make install"),
+        (("onnxruntime",), ["--model", "a.onnx"], r"pip install 'lesion_d2\[onnx\]'"),
+    ],
+)
+def test_one_line_says_what_to_install(absent, arguments, words, photographs, tmp_path):
+    status, _, stderr = run_without(
+        absent, "predict.py", "--input", photographs, "--output", tmp_path / "out", *arguments
+    )
+    (line,) = stderr.splitlines()
+    assert status == 1
+    assert line.startswith("error: ")
+    assert re.search(words, line)
