@@ -28,15 +28,14 @@ _BAD_FOLDER = {errno.EBUSY, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, err
 
 
 _TRAINING = (
-    "run `make install`, or choose one of the two ways in docs/install.md; without them, a model "
-    "exported to .onnx can be used"
+    "run `make install`, or choose one of the two ways in docs/install.md; to predict without it, "
+    "give a model exported to .onnx"
 )
 # Packages that not every installation has, and how to get them.
 _WAYS = {
     "detectron2": f"this needs Detectron2, which pip cannot find under that name: {_TRAINING}",
     **{
-        name: f"this needs {name}, which trains networks and runs those of .pth and .safetensors "
-        f"files: {_TRAINING}"
+        name: f"this needs {name}, which is not installed: {_TRAINING}"
         for name in ("torch", "torchvision", "safetensors", "fvcore", "scipy", "matplotlib")
     },
     "onnxruntime": "an .onnx file needs ONNX Runtime: pip install 'lesion_d2[onnx]'",

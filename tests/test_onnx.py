@@ -11,7 +11,8 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from tiny import CONFIDENCE, PROVENANCE, ROOT, run_python
+from serving import drawn_jpeg, send
+from tiny import CONFIDENCE, PROVENANCE, ROOT, python, run_python
 
 from lesion_d2 import LesionPredictor
 from lesion_d2.commands.export import export
@@ -337,14 +338,17 @@ def test_what_is_no_file_to_read(kind, tmp_path):
         read_onnx(path)
 
 
+# Runs a tool where some packages cannot be imported.
+WITHOUT = (
+    "import runpy, sys; sys.modules.update(dict.fromkeys({absent!r}));"
+    "sys.argv = ['tool', *sys.argv[1:]]; runpy.run_path({tool!r}, run_name='__main__')"
+)
+
+
 def run_without(absent, tool, *arguments):
-    """Run a tool where some packages cannot be imported."""
-    code = (
-        f"import runpy, sys; sys.modules.update(dict.fromkeys({absent!r}));"
-        f"sys.argv = ['tool', *sys.argv[1:]];"
-        f"runpy.run_path({str(ROOT / 'tools' / tool)!r}, run_name='__main__')"
+    return run_python(
+        "-c", WITHOUT.format(absent=absent, tool=str(ROOT / "tools" / tool)), *arguments
     )
-    return run_python("-c", code, *arguments)
 
 
 def test_predicting_without_torch_and_detectron2(lite, photographs, tmp_path):
@@ -358,16 +362,18 @@ def test_predicting_without_torch_and_detectron2(lite, photographs, tmp_path):
 
 
 def test_serving_without_torch_and_detectron2(lite):
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}));"
-        "import cv2, numpy, lesion_d2, lesion_d2.commands.serve;"
-        "from lesion_d2.web.app import outline_app; from starlette.testclient import TestClient;"
-        f"app = outline_app(lesion_d2.LesionPredictor.from_bundle({str(lite)!r}), 1);"
-        "data = cv2.imencode('.png', numpy.full((60, 80, 3), 99, numpy.uint8))[1].tobytes();"
-        "print([route.path for route in app.routes if route.path.startswith('/api')] != [])"
-    )
-    status, stdout, stderr = run_python("-c", code)
-    assert (status, stdout) == (0, "True\n"), stderr
+    process = python("-c", WITHOUT.format(absent=ABSENT, tool=str(ROOT / "tools" / "serve.py")),
+                     "--model", lite, "--port", 0)  # fmt: skip
+    try:
+        process.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
+        answer = send(address, drawn_jpeg(0, 384, 512))
+        assert answer.status_code == 200
+    finally:
+        process.kill()
+        process.communicate()
+    (lesion,) = LesionPredictor.from_bundle(lite)([render(5, 0, 384, 512)[0]], channels="BGR")
+    assert answer.json()["estimated_iou"] == pytest.approx(lesion.estimated_iou, abs=0.02)
 
 
 @pytest.mark.parametrize(
