@@ -62,6 +62,21 @@ def test_any_number_of_workers_gives_the_same(predictor, photographs, tmp_path):
     assert folder_bytes(tmp_path / "1" / "masks") == folder_bytes(tmp_path / "3" / "masks")
 
 
+@pytest.mark.parametrize(("limit", "workers", "expected"), [(1, 1, 1), (2, 1, 2), (4, 2, 2)])
+def test_a_workers_threads_are_its_share_and_no_more_than_the_user_allows(
+    predictor, limit, workers, expected, monkeypatch
+):
+    monkeypatch.setattr("lesion_d2.prediction.segmenter.available_cpus", lambda: 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(limit)
+    try:
+        with predictor.sharing(workers):
+            assert torch.get_num_threads() == expected
+        assert torch.get_num_threads() == limit
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_no_worker(predictor, tmp_path):
     with pytest.raises(LesionError, match="--workers: 0"):
         predict_files(predictor, [], PredictionFolder(tmp_path / "out"), workers=0)

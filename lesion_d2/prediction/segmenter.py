@@ -65,9 +65,12 @@ class TorchNetwork:
 
     @contextmanager
     def sharing(self, workers: int) -> Iterator[None]:
-        """Let each worker compute in its share of the CPUs: more threads than CPUs only wait."""
+        """Let each worker compute in its share of the CPUs: more threads than CPUs only wait.
+
+        A limit that the user set, such as ``OMP_NUM_THREADS``, stays.
+        """
         before = torch.get_num_threads()
-        torch.set_num_threads(max(1, available_cpus() // workers))
+        torch.set_num_threads(max(1, min(before, available_cpus() // workers)))
         try:
             yield
         finally:
