@@ -19,13 +19,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def available_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def progress_bar(*args: Any, **kwargs: Any) -> tqdm:
     """Return a tqdm bar that draws often on a terminal and a line now and then in a log."""
     return tqdm(*args, mininterval=0.2 if sys.stderr.isatty() else 30, **kwargs)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny import ROOT
 
-from lesion_d2.parallel import available_cpus
+from lesion_d2.cpus import available_cpus
 
 # From the top down; the folders of one line may import each other in one direction only.
 FLOORS = (
@@ -27,6 +27,7 @@ FLOORS = (
     ("images",),
     ("config",),
     ("command_line", "errors", "files", "parallel", "transfer"),
+    ("cpus",),
 )
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}
 PACKAGE = ROOT / "lesion_d2"

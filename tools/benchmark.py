@@ -41,7 +41,7 @@ def main() -> None:
 
     from lesion_d2.benchmark import results
     from lesion_d2.benchmark.data import Options
-    from lesion_d2.parallel import available_cpus
+    from lesion_d2.cpus import available_cpus
 
     arguments["threads"] = arguments["threads"] or available_cpus()
     with TemporaryDirectory(prefix="lesion_d2_benchmark_") as folder:

@@ -9,8 +9,8 @@ from typing import Any
 
 from lesion_d2.command_line import tool_parser
 from lesion_d2.convert.pairs import MASK_SUFFIXES
+from lesion_d2.cpus import available_cpus
 from lesion_d2.errors import LesionError, run_tool
-from lesion_d2.parallel import available_cpus
 
 EPILOG = """
 examples:

@@ -11,9 +11,9 @@ from lesion_d2.benchmark.models import benchmark_config
 from lesion_d2.benchmark.results import Section
 from lesion_d2.benchmark.rivals import convert_with_opencv, stock_config, stock_loader
 from lesion_d2.benchmark.timing import alternate
+from lesion_d2.cpus import available_cpus
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.loader import build_train_loader
-from lesion_d2.parallel import available_cpus
 
 RIVALS = {"DatasetMapper, resized files": True, "DatasetMapper, original files": False}
 

@@ -14,8 +14,8 @@ from tabulate import tabulate
 
 from lesion_d2.benchmark.timing import ratio, spread
 from lesion_d2.commands.evaluate import library_versions
+from lesion_d2.cpus import available_cpus
 from lesion_d2.files import write_json
-from lesion_d2.parallel import available_cpus
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lesion_d2.cpus import available_cpus
 from lesion_d2.errors import LesionError
 from lesion_d2.figures.style import save_figure
 from lesion_d2.files import write_csv, write_json
 from lesion_d2.leaks import count_leaks, find_twins, leaks_in_words, read_images, sheet_figures
-from lesion_d2.parallel import available_cpus
 
 LEAK_COLUMNS = (
     *("kind", "first_dataset", "first_split", "first_id"),

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from lesion_d2.cpus import available_cpus
 from lesion_d2.errors import UNWRITABLE, LesionError
 from lesion_d2.files import (
     alone,
@@ -30,7 +31,7 @@ from lesion_d2.images.masks import write_mask
 from lesion_d2.images.reading import read_image
 from lesion_d2.images.scaling import fit
 from lesion_d2.images.source import BadFileError
-from lesion_d2.parallel import available_cpus, progress_bar
+from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.results.formats import write_formats

@@ -11,9 +11,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from lesion_d2.commands.predict import MAX_WORKERS
+from lesion_d2.cpus import available_cpus
 from lesion_d2.errors import LesionError
 from lesion_d2.files import escape_name
-from lesion_d2.parallel import available_cpus
 from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.web.app import outline_app, review_app
 from lesion_d2.web.guard import Guard

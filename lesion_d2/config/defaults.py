@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lesion_d2.parallel import available_cpus
+from lesion_d2.cpus import available_cpus
 
 # Copies of an image that can be members of a data set; "none" is the image as it is.
 FLIPS = ("none", "vertical", "horizontal")

@@ -22,9 +22,9 @@ from yacs.config import CfgNode
 
 from lesion_d2.config.checks import check_config
 from lesion_d2.config.load import merge_options
+from lesion_d2.cpus import thread_limit
 from lesion_d2.errors import LesionError
 from lesion_d2.files import open_regular
-from lesion_d2.parallel import available_cpus
 from lesion_d2.prediction.candidates import Found
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.metadata import FORMAT, GRAPH_STRIDE, MAX_METADATA, read_origin_texts
@@ -95,7 +95,7 @@ class OnnxNetwork:
 
     def __init__(self, data: bytes, detections: int) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = available_cpus()
+        options.intra_op_num_threads = thread_limit()
         options.log_severity_level = 4
         _limit_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")

@@ -15,12 +15,12 @@ from torch import nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lesion_d2.cpus import available_cpus
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import PRECISIONS, computing_in, settle_bfloat16
 from lesion_d2.modeling.timm_backbone import TimmBackbone
 from lesion_d2.modeling.weights import load_trained
-from lesion_d2.parallel import available_cpus
 from lesion_d2.prediction.bundle import read_origin
 from lesion_d2.prediction.candidates import MASK_THRESHOLD, Candidates, Found
 from lesion_d2.prediction.confidence import ConfidenceModel, read_confidence

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import cv2
 
+from lesion_d2.cpus import available_cpus
 from lesion_d2.errors import LesionError
 from lesion_d2.files import atomic_write
-from lesion_d2.parallel import available_cpus, map_in_processes
+from lesion_d2.parallel import map_in_processes
 from lesion_d2.synthetic.picture import check_arguments, render
 
 IMAGES = "ISIC2018_Task1-2_Training_Input"

@@ -1,0 +1,85 @@
+"""How many CPUs and threads: affinity, quotas of control groups, the user's own limit."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lesion_d2 import cpus
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """Return a function that lays out control groups as the kernel shows them."""
+    monkeypatch.setattr(cpus, "CONTROL_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(cpus, "OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+
+    def lay_out(own, files):
+        (tmp_path / "own").write_text(own)
+        for name, text in files.items():
+            path = tmp_path / "cgroup" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    return lay_out
+
+
+V1 = "4:memory:/box\n1:cpu,cpuacct:/box/inner\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/\n", {}, 8),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "100000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "1000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "6400000 100000\n"}, 8),
+        ("0::/box/inner\n", {"box/cpu.max": "300000 100000", "box/inner/cpu.max": "max 100000"}, 3),
+        ("0::/box\n", {"other/cpu.max": "100000 100000"}, 8),
+        ("0::/of/the/host\n", {"cpu.max": "200000 100000"}, 2),
+        ("0::/../../box\n", {"cpu.max": "200000 100000"}, 2),
+        (V1, {"cpu,cpuacct/box/cpu.cfs_quota_us": "200000\n",
+              "cpu,cpuacct/box/cpu.cfs_period_us": "100000\n"}, 2),
+        (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 8),
+        ("0::/\n", {"cpu.max": "damaged"}, 8),
+    ],
+)  # fmt: skip
+def test_a_quota_of_control_groups_counts(groups, own, files, expected):
+    groups(own, files)
+    assert cpus.available_cpus() == expected
+
+
+def test_where_there_are_no_control_groups(groups, tmp_path):
+    assert cpus.available_cpus() == 8
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"), [("3", 3), ("16", 16), ("2,1", 2), ("", 8), ("0", 8), ("many", 8)]
+)
+def test_the_users_own_limit_goes_first(groups, monkeypatch, wish, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", wish)
+    assert cpus.thread_limit() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+@pytest.mark.parametrize(("wish", "expected"), [(None, "1 1"), ("3", "3 3")])
+def test_tools_compute_with_as_many_threads(wish, expected):
+    code = """
+import os
+from lesion_d2.errors import run_tool
+def main():
+    import torch
+    print(os.environ["OMP_NUM_THREADS"], torch.get_num_threads())
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+run_tool(main)
+"""
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    env |= {"OMP_NUM_THREADS": wish} if wish else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == expected.split()
