@@ -26,6 +26,18 @@ def thread_limit() -> int:
     return int(wish) if wish.isdecimal() and int(wish) else available_cpus()
 
 
+def share_cpus() -> None:
+    """Bound the threads of torch and how long they wait in loops; call it before torch is imported.
+
+    Otherwise it looks at no quota, and a thread that waits takes a CPU from other programs for
+    300,000 rounds. 3,000 cost nothing on an idle machine, where 0 cost a quarter
+    (docs/performance.md). What the user set stays.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
 def _quotas() -> list[float]:
     """Return the quotas, in CPUs, of the control groups that this process is in.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from lesion_d2.cpus import available_cpus
+from lesion_d2.cpus import share_cpus
 
 
 class LesionError(Exception):
@@ -74,8 +74,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
     tool started end with it.
     """
     quiet_libraries()
-    # Before torch is imported, which looks at no quota.
-    os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
+    share_cpus()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         with naming_missing_packages():

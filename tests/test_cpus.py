@@ -66,14 +66,14 @@ def test_the_users_own_limit_goes_first(groups, monkeypatch, wish, expected):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
-@pytest.mark.parametrize(("wish", "expected"), [(None, "1 1"), ("3", "3 3")])
+@pytest.mark.parametrize(("wish", "expected"), [(None, "1 1 3000"), ("3", "3 3 3000")])
 def test_tools_compute_with_as_many_threads(wish, expected):
     code = """
 import os
 from lesion_d2.errors import run_tool
 def main():
     import torch
-    print(os.environ["OMP_NUM_THREADS"], torch.get_num_threads())
+    print(os.environ["OMP_NUM_THREADS"], torch.get_num_threads(), os.environ["GOMP_SPINCOUNT"])
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 run_tool(main)
 """
@@ -83,3 +83,15 @@ run_tool(main)
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("OMP_WAIT_POLICY", "ACTIVE", None), ("GOMP_SPINCOUNT", "7", "7"), ("OTHER", "1", "3000")],
+)
+def test_how_threads_wait_is_the_users_choice(groups, monkeypatch, name, value, expected):
+    environment = {name: value}
+    monkeypatch.setattr(os, "environ", environment)
+    cpus.share_cpus()
+    assert environment.get("GOMP_SPINCOUNT") == expected
+    assert environment["OMP_NUM_THREADS"] == "8"
