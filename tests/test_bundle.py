@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 import subprocess
 
 import pytest
 import safetensors
 import safetensors.torch
 import torch
-from tiny import CONFIDENCE, PROVENANCE, ROOT, run_python
+from tiny import CONFIDENCE, NO_FILES, PROVENANCE, ROOT, run_python
 
 import lesion_d2
 from lesion_d2.data.loader import build_test_loader
@@ -211,16 +210,10 @@ def test_a_bundle_of_an_earlier_version(tmp_path):
         read_bundle(path)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "FIFO", "sparse"])
-def test_what_is_no_file_to_read(kind, tmp_path):
+@pytest.mark.parametrize("make", NO_FILES)
+def test_what_is_no_file_to_read(make, tmp_path):
     path = tmp_path / "other.safetensors"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "sparse":
-        with open(path, "wb") as stream:
-            stream.truncate(1 << 40)
+    NO_FILES[make](path)
     with pytest.raises(LesionError, match=r"other\.safetensors: "):
         read_bundle(path)
 

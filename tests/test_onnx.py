@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 
 import cv2
@@ -12,7 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from serving import drawn_jpeg, send
-from tiny import CONFIDENCE, PROVENANCE, ROOT, python, run_python
+from tiny import CONFIDENCE, NO_FILES, PROVENANCE, ROOT, python, run_python
 
 from lesion_d2 import LesionPredictor
 from lesion_d2.commands.export import export
@@ -324,16 +323,10 @@ def test_damaged_files(damage, tiny, tmp_path):
         read_onnx(path)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "FIFO", "sparse"])
-def test_what_is_no_file_to_read(kind, tmp_path):
+@pytest.mark.parametrize("make", NO_FILES)
+def test_what_is_no_file_to_read(make, tmp_path):
     path = tmp_path / "other.onnx"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "FIFO":
-        os.mkfifo(path)
-    elif kind == "sparse":
-        with open(path, "wb") as stream:
-            stream.truncate(1 << 40)
+    NO_FILES[make](path)
     with pytest.raises(LesionError, match=r"other\.onnx: "):
         read_onnx(path)
 

@@ -29,6 +29,13 @@ SMALL = (
     ("SOLVER.LR_DROPS", ()),
     ("TEST.SCORE_THRESH", 0.05),  # an untrained model finds nothing it is sure of
 )
+# What stands where a model's file should be, and is none.
+NO_FILES = {
+    "missing": lambda path: None,
+    "folder": lambda path: path.mkdir(),
+    "FIFO": os.mkfifo,
+    "sparse": lambda path: (path.touch(), os.truncate(path, 1 << 40)),
+}
 # Heads, then res3 and up, then all but res5 frozen again; a checkpoint of every iteration.
 TRAINING = (
     "SOLVER.ITERS_PER_EPOCH", 3,
