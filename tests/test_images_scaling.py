@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 from convert_archive import Archive, all_records, lesion_pair
+from detectron2.data.transforms import AugInput, ResizeShortestEdge
+from hypothesis import given
+from hypothesis import strategies as st
 from picture_files import encode, exif
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
@@ -14,7 +17,7 @@ from pycocotools import mask as coco_mask
 from lesion_d2.commands.convert import convert
 from lesion_d2.convert.pair import target_scale
 from lesion_d2.images.reading import decode_image, decode_mask, read_header
-from lesion_d2.images.scaling import orient, resize_mask, scaled_size, unorient
+from lesion_d2.images.scaling import fit_shortest, orient, resize_mask, scaled_size, unorient
 
 HALF = Fraction(1, 2)
 
@@ -168,3 +171,26 @@ def test_no_side_of_a_long_image_becomes_0(size, prescale, resize, tmp_path):
     shown = np.asarray(Image.open(archive.output / record["file_name"]))
     assert shown.shape[:2] == (record["height"], record["width"])
     assert coco_mask.decode(annotation["segmentation"]).shape == shown.shape[:2]
+
+
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    side=st.integers(1, 80),
+    longest=st.integers(40, 120),
+)
+def test_pixels_for_the_network_are_those_of_detectron2(height, width, side, longest):
+    pixels = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
+    size = ResizeShortestEdge.get_output_shape(height, width, side, longest)
+    fitted = fit_shortest(pixels, side, longest)
+    if min(size) == 0:  # which Detectron2 cannot resize to
+        assert fitted.shape[:2] == tuple(max(1, length) for length in size)
+        return
+    expected = AugInput(pixels)
+    ResizeShortestEdge(side, longest)(expected)
+    np.testing.assert_array_equal(fitted, expected.image)
+
+
+def test_a_side_of_0_leaves_the_pixels():
+    pixels = np.zeros((3, 4, 3), np.uint8)
+    assert fit_shortest(pixels, 0, 2) is pixels
