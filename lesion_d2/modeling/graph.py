@@ -133,12 +133,18 @@ def _fix_padding(model: nn.Module) -> None:
                 conv.out_channels,
                 (conv.kernel_size[0], conv.kernel_size[1]),
                 (conv.stride[0], conv.stride[1]),
+                dilation=(conv.dilation[0], conv.dilation[1]),
                 groups=conv.groups,
             )
             plain.weight, plain.bias = conv.weight, conv.bias
-            total = conv.kernel_size[0] - conv.stride[0]
-            before, after = total // 2, total - total // 2
-            padding = nn.ZeroPad2d((before, after, before, after))
+            rows, columns = (
+                max(0, (size - 1) * step + 1 - stride)  # of both ends together
+                for size, step, stride in zip(
+                    conv.kernel_size, conv.dilation, conv.stride, strict=True
+                )
+            )
+            left, top = columns // 2, rows // 2
+            padding = nn.ZeroPad2d((left, columns - left, top, rows - top))
             model.set_submodule(name, nn.Sequential(padding, plain))
 
 
