@@ -66,7 +66,7 @@ def test_any_number_of_workers_gives_the_same(predictor, photographs, tmp_path):
 def test_a_workers_threads_are_its_share_and_no_more_than_the_user_allows(
     predictor, limit, workers, expected, monkeypatch
 ):
-    monkeypatch.setattr("lesion_d2.prediction.segmenter.available_cpus", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
     before = torch.get_num_threads()
     torch.set_num_threads(limit)
     try:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from lesion_d2.cpus import available_cpus
+from lesion_d2.cpus import thread_limit
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import PRECISIONS, computing_in, settle_bfloat16
@@ -70,7 +70,7 @@ class TorchNetwork:
         A limit that the user set, such as ``OMP_NUM_THREADS``, stays.
         """
         before = torch.get_num_threads()
-        torch.set_num_threads(max(1, min(before, available_cpus() // workers)))
+        torch.set_num_threads(max(1, min(before, thread_limit() // workers)))
         try:
             yield
         finally:
