@@ -2,12 +2,12 @@
 
 import csv
 import json
+from argparse import Namespace
 
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import torch
-from detectron2.engine import launch
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from hypothesis import given, settings
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lesion_d2.data.members import with_flips
+from lesion_d2.engine.launch import launch_run
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.metrics import METRICS, hold_against, score_image
@@ -332,8 +333,9 @@ def test_an_image_that_comes_twice():
         evaluate([*images, images[1]])
 
 
-def evaluate_share(folder):
+def evaluate_share(args):
     """Evaluate every second image in each of two processes."""
+    folder = args.folder
     evaluator = LesionEvaluator(0.3)
     for image, out in random_images(9)[comm.get_rank() :: 2]:
         evaluator.process([image], [out])
@@ -347,7 +349,8 @@ def test_two_processes_equal_one_to_the_digit(tmp_path):
     evaluate(random_images(9), 0.3, tmp_path / "one")
     two = tmp_path / "two"
     two.mkdir()
-    launch(evaluate_share, 2, dist_url="auto", args=(two,))
+    machine = {"num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
+    launch_run(evaluate_share, Namespace(folder=two, num_gpus=2, **machine))
     expected = {"lesion": evaluate(random_images(9), 0.3)}
     assert json.loads((two / "rank0.json").read_text()) == expected
     assert json.loads((two / "rank1.json").read_text()) is None

@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -65,14 +67,12 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
         if on_gpus:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         comm.synchronize()
-        process(args)
-        distributed.destroy_process_group()
-        return
+        _take_part(process, args)
     if args.num_machines > 1:
         logger.warning("waiting for %d machines at %s", args.num_machines, args.dist_url)
     try:
         machines = args.num_machines, args.machine_rank, args.dist_url
-        launch(process, args.num_gpus, *machines, args=(args,), timeout=TIMEOUT)
+        launch(_take_part, args.num_gpus, *machines, args=(process, args), timeout=TIMEOUT)
     except ProcessRaisedException as error:
         # All that crosses the process border is the text of the traceback.
         text = str(error)
@@ -90,3 +90,21 @@ def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Nam
             f"{error}, most likely for memory; lower SOLVER.IMS_PER_BATCH or the image size, and "
             "continue with --resume"
         ) from error
+
+
+def _take_part(process: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run ``process(args)``; one of several processes ends with it.
+
+    It does not end by way of the interpreter, where gloo's threads can abort a process that has
+    done all its work (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    process(args)
+    if not distributed.is_initialized():
+        return
+    distributed.destroy_process_group()
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
