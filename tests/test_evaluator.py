@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from argparse import Namespace
 
 import numpy as np
@@ -75,7 +76,7 @@ def random_images(count, seed=0):
 
 
 def evaluate(images, threshold=0.5, folder=None, batch=1):
-    evaluator = LesionEvaluator(threshold)
+    evaluator = LesionEvaluator(threshold, masks=folder is not None)
     for start in range(0, len(images), batch):
         evaluator.process(*zip(*images[start : start + batch], strict=True))
     summary = evaluator.evaluate()["lesion"]
@@ -251,10 +252,10 @@ def test_an_earlier_evaluation_in_the_folder_is_gone(tmp_path):
 def test_what_cannot_be_written_whole_is_no_evaluation(tmp_path, monkeypatch):
     evaluate(random_images(9), 0.3, tmp_path)
 
-    def full_disk(path, mask):
+    def full_disk(path, mode):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("lesion_d2.results.evaluation.write_mask", full_disk)
+    monkeypatch.setattr("lesion_d2.results.evaluation.atomic_write", full_disk)
     with pytest.raises(OSError, match="No space left"):
         evaluate(random_images(4), 0.3, tmp_path)
     assert not (tmp_path / "metrics.json").exists()
@@ -314,6 +315,34 @@ def test_batches_do_not_matter():
     assert evaluate(random_images(9), batch=4) == evaluate(random_images(9), batch=1)
 
 
+class SlowEvaluator(LesionEvaluator):
+    """Notes how many images wait whenever one has been scored."""
+
+    def __init__(self):
+        self.waiting = []
+        super().__init__(0.5)
+
+    def _score(self, member, output):
+        time.sleep(0.005)
+        self.waiting.append(len(self._scored) - len(self.waiting))
+        return super()._score(member, output)
+
+
+def test_few_images_wait_for_their_scores():
+    evaluator = SlowEvaluator()
+    for image, out in random_images(30):
+        evaluator.process([image], [out])
+    evaluator.evaluate()
+    assert len(evaluator.waiting) == 30
+    assert max(evaluator.waiting) <= 4
+
+
+def test_an_image_that_cannot_be_scored_is_named():
+    image, out = random_images(1)[0]
+    with pytest.raises(LesionError, match=r"0\.jpg: 2 annotations"):
+        evaluate([({**image, "annotations": image["annotations"] * 2}, out)])
+
+
 def test_reset_forgets():
     evaluator = LesionEvaluator(0.5)
     for _ in range(2):
@@ -336,7 +365,7 @@ def test_an_image_that_comes_twice():
 def evaluate_share(args):
     """Evaluate every second image in each of two processes."""
     folder = args.folder
-    evaluator = LesionEvaluator(0.3)
+    evaluator = LesionEvaluator(0.3, masks=True)
     for image, out in random_images(9)[comm.get_rank() :: 2]:
         evaluator.process([image], [out])
     summary = evaluator.evaluate()
@@ -346,7 +375,8 @@ def evaluate_share(args):
 
 
 def test_two_processes_equal_one_to_the_digit(tmp_path):
-    evaluate(random_images(9), 0.3, tmp_path / "one")
+    one = tmp_path / "one"
+    evaluate(random_images(9), 0.3, one)
     two = tmp_path / "two"
     two.mkdir()
     machine = {"num_machines": 1, "machine_rank": 0, "dist_url": "auto"}
@@ -354,5 +384,7 @@ def test_two_processes_equal_one_to_the_digit(tmp_path):
     expected = {"lesion": evaluate(random_images(9), 0.3)}
     assert json.loads((two / "rank0.json").read_text()) == expected
     assert json.loads((two / "rank1.json").read_text()) is None
-    for name in ("per_image.csv", "predictions.json"):
-        assert (two / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    files = [path.relative_to(one) for path in one.rglob("*.*")]
+    assert len(files) == 3 + 2 * 9
+    for name in files:
+        assert (two / name).read_bytes() == (one / name).read_bytes()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -77,7 +78,7 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarra
         check_rle(segmentation, height, width)
     except LesionError as error:
         raise LesionError(f"{error}; write both from the same conversion") from error
-    return coco_mask.decode(segmentation).astype(bool)
+    return cv2.transpose(coco_mask.decode(segmentation).T).view(bool)
 
 
 def read_split(dataset_dir: Path, split: str) -> list[LesionImage]:

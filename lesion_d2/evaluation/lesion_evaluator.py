@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,68 +10,86 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from pycocotools import mask as coco_mask
 
+from lesion_d2.data.converted import decode_segmentation
 from lesion_d2.data.members import ground_truth_rle
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.metrics import COUNTS, METRICS, hold_against, score_image
 from lesion_d2.evaluation.scores import COLUMNS, LESION_COLUMNS, ScoredImage
 from lesion_d2.evaluation.statistics import means_with_intervals
+from lesion_d2.images.masks import mask_png
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.prediction.lesion import Lesion
+
+_WAITING = 4  # images at most, for their memory
 
 
 class LesionEvaluator(DatasetEvaluator):
     """Scores each image by its instances' largest IoU and by the one submitted mask.
 
-    Masks become run lengths at once, so memory does not grow with their size. Works in several
-    processes: each scores its share and the main one gathers the images. For the largest IoU an
-    instance counts from the score threshold on; it is part of every figure, because the maximum can
-    only grow as it falls.
+    Masks become run lengths at once, so memory does not grow with their size. A thread does that
+    while the network computes. Works in several processes: each scores its share and the main one
+    gathers the images. For the largest IoU an instance counts from the score threshold on; it is
+    part of every figure, because the maximum can only grow as it falls.
+
+    With ``masks`` the images hold their masks as PNG, but not the flipped copies of an image.
     """
 
-    def __init__(self, score_threshold: float) -> None:
+    def __init__(self, score_threshold: float, *, masks: bool = False) -> None:
         self._threshold = score_threshold
+        self._masks = masks
+        self._thread = ThreadPoolExecutor(1)
         self.reset()
 
     def reset(self) -> None:
         """Forget all images."""
         self.images: list[ScoredImage] = []
+        self._scored: list[Future[ScoredImage]] = []
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-        """Score a batch of the test loader and what a segmenter gave, at its height and width."""
+        """Score a batch of the test loader and what a segmenter gave, at its height and width.
+
+        What is wrong with an image may be raised with a later one, or by :meth:`evaluate`.
+        """
         for member, output in zip(inputs, outputs, strict=True):
-            truth = ground_truth_rle(member)
-            instances = output["instances"].to("cpu")
-            scores = instances.scores.numpy()
-            kept = np.argsort(-scores, kind="stable")
-            kept = kept[scores[kept] >= self._threshold]
-            scores = scores[kept].tolist()
-            rles = [encode_mask(mask) for mask in instances.pred_masks.numpy()[kept]]
-            ious = coco_mask.iou(rles, [truth], [0])[:, 0].tolist() if rles else []
-            lesion: Lesion = output["lesion"]
-            submitted = encode_mask(lesion.mask)
-            outcome = hold_against(truth, submitted, ious)
-            name = {key: member[key] for key in ("image_id", "isic_id")}
-            row = {
+            self._scored.append(self._thread.submit(self._score, member, output))
+            self._scored[-_WAITING:][0].result()
+
+    def _score(self, member: dict[str, Any], output: dict[str, Any]) -> ScoredImage:
+        truth = ground_truth_rle(member)
+        instances = output["instances"].to("cpu")
+        scores = instances.scores.numpy()
+        kept = np.argsort(-scores, kind="stable")
+        kept = kept[scores[kept] >= self._threshold]
+        scores = scores[kept].tolist()
+        rles = [encode_mask(mask) for mask in instances.pred_masks.numpy()[kept]]
+        ious = coco_mask.iou(rles, [truth], [0])[:, 0].tolist() if rles else []
+        lesion: Lesion = output["lesion"]
+        outcome = hold_against(truth, encode_mask(lesion.mask), ious)
+        name = {key: member[key] for key in ("image_id", "isic_id")}
+        row = {
+            **name,
+            "num_instances": len(ious),
+            "top_score": max(scores, default=0.0),
+            **score_image(outcome),
+            **{column: getattr(lesion, column) for column in LESION_COLUMNS},
+        }
+        results = [
+            {
                 **name,
-                "num_instances": len(ious),
-                "top_score": max(scores, default=0.0),
-                **score_image(outcome),
-                **{column: getattr(lesion, column) for column in LESION_COLUMNS},
+                "category_id": 1,
+                "score": score,
+                "score_threshold": self._threshold,
+                "iou": iou,
+                "bbox": coco_mask.toBbox(rle).tolist(),
+                "segmentation": {**rle, "counts": rle["counts"].decode("ascii")},
             }
-            results = [
-                {
-                    **name,
-                    "category_id": 1,
-                    "score": score,
-                    "score_threshold": self._threshold,
-                    "iou": iou,
-                    "bbox": coco_mask.toBbox(rle).tolist(),
-                    "segmentation": {**rle, "counts": rle["counts"].decode("ascii")},
-                }
-                for rle, score, iou in zip(rles, scores, ious, strict=True)
-            ]
-            is_copy = member.get("flip", "none") != "none"
-            self.images.append(ScoredImage(row, results, truth, submitted, is_copy))
+            for rle, score, iou in zip(rles, scores, ious, strict=True)
+        ]
+        masks: tuple[bytes, ...] = ()
+        if self._masks and member.get("flip", "none") == "none":
+            true_mask = decode_segmentation(truth, *truth["size"])
+            masks = mask_png(lesion.mask), mask_png(true_mask)
+        return ScoredImage(row, results, truth, masks)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
         """Gather all processes' images, by rising id, and return the summary under ``"lesion"``.
@@ -80,7 +99,8 @@ class LesionEvaluator(DatasetEvaluator):
         Raises:
             LesionError: if there was no image, or one was scored twice.
         """
-        images = [image for part in comm.gather(self.images) for image in part]
+        own = [scored.result() for scored in self._scored]
+        images = [image for part in comm.gather(own) for image in part]
         if not comm.is_main_process():
             return None
         if not images:

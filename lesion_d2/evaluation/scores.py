@@ -25,15 +25,13 @@ class ScoredImage:
         row: of ``per_image.csv``, by column; what an instance would give is 0 where there is none.
         instances: those from the score threshold on, by falling score, as COCO results.
         truth: compressed COCO RLE of shape (H, W).
-        submitted: likewise of the submitted mask.
-        is_copy: whether it is the flipped copy of an image.
+        masks: the submitted mask and the true one, as PNG; empty where they are not wanted.
     """
 
     row: dict[str, Any]
     instances: list[dict[str, Any]]
     truth: dict[str, Any]
-    submitted: dict[str, Any]
-    is_copy: bool
+    masks: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)

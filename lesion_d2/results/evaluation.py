@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from lesion_d2.data.coco import FLIP_ID_STEP
 from lesion_d2.data.converted import LesionImage, read_split
@@ -24,7 +23,7 @@ from lesion_d2.evaluation.scores import (
     ScoredImage,
 )
 from lesion_d2.files import atomic_write, read_json, write_csv, write_json
-from lesion_d2.images.masks import read_mask, write_mask
+from lesion_d2.images.masks import read_mask
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
 
@@ -56,10 +55,9 @@ def write_evaluation(folder: Path, summary: dict[str, Any], images: Sequence[Sco
             path.unlink()
     write_csv(folder / TABLE, COLUMNS, [image.row for image in images])
     for image in images:
-        for part, rle in ((SUBMISSION, image.submitted), (TRUTH, image.truth)):
-            if not image.is_copy:
-                path = folder / part / mask_name(image.row["isic_id"])
-                write_mask(path, coco_mask.decode(rle).astype(bool))
+        for part, png in zip((SUBMISSION, TRUTH), image.masks, strict=False):
+            with atomic_write(folder / part / mask_name(image.row["isic_id"]), "wb") as stream:
+                stream.write(png)
     instances = [instance for image in images for instance in image.instances]
     with atomic_write(folder / INSTANCES) as stream:
         stream.write(json.dumps(instances))  # json.dump takes ten times as long
