@@ -46,10 +46,12 @@ class Lesion:
     @cached_property
     def contour(self) -> npt.NDArray[np.int32]:
         """The outline of the largest region: (N, 2) x and y of its border pixels, in order."""
-        mask = self.mask.view(np.uint8)
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        if not contours:
+        x0, y0, x1, y1 = self.box
+        part = self.mask[y0:y1, x0:x1].view(np.uint8)
+        if not part.size:
             return np.empty((0, 2), np.int32)
+        border = cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        contours, _ = cv2.findContours(part, *border, offset=(x0, y0))
         return max(contours, key=cv2.contourArea)[:, 0].astype(np.int32)
 
     @cached_property
@@ -84,10 +86,10 @@ def describe_lesion(mask: npt.NDArray[np.bool_], chosen: Candidates, candidates:
 
 
 def largest_component(mask: npt.NDArray) -> npt.NDArray:
-    """Keep the largest region (8-connected); of equal ones the first in reading order."""
+    """Keep the largest region (8-connected) of some; of equal ones the first in reading order."""
     _, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     # One region at most, the usual case; labelling takes 30 times as long as its outline.
-    if hierarchy is None or np.count_nonzero(hierarchy[0, :, 3] < 0) == 1:
+    if np.count_nonzero(hierarchy[0, :, 3] < 0) == 1:
         return mask
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = statistics[1:, cv2.CC_STAT_AREA]
@@ -134,6 +136,9 @@ class Postprocessing:
         if soft.shape != size:
             soft = np.asarray(cv2.resize(soft, size[::-1], interpolation=cv2.INTER_LINEAR))
         mask = (soft >= self._threshold).view(np.uint8)
-        for step in self._steps:
-            mask = step(mask)
+        left, top, width, height = cv2.boundingRect(mask)
+        part = mask[top : top + height, left : left + width]  # the rest stays empty
+        if part.size:
+            for step in self._steps:
+                part[:] = step(part)
         return mask.view(bool)
