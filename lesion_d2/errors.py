@@ -30,15 +30,18 @@ _BAD_FOLDER = {errno.EBUSY, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, err
 
 
 _TRAINING = (
-    "run `make install`, or choose one of the two ways in docs/install.md; to predict without it, "
-    "give a model exported to .onnx"
+    "run `make install`, or choose one of the two ways in docs/install.md; to outline with an "
+    ".onnx file, pip install 'lesion_d2[onnx]' is enough"
 )
 # Packages that not every installation has, and how to get them.
 _WAYS = {
     "detectron2": f"this needs Detectron2, which pip cannot find under that name: {_TRAINING}",
     **{
         name: f"this needs {name}, which is not installed: {_TRAINING}"
-        for name in ("torch", "torchvision", "safetensors", "fvcore", "scipy", "matplotlib")
+        for name in (
+            *("torch", "torchvision", "safetensors", "fvcore", "scipy", "matplotlib"),
+            *("contourpy", "httpx2", "jinja2", "tabulate"),
+        )
     },
     "onnxruntime": "an .onnx file needs ONNX Runtime: pip install 'lesion_d2[onnx]'",
     "onnx": "exporting to .onnx needs more packages: pip install onnx onnxscript",

@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 
-import kornia_rs.io
 import numpy as np
 import numpy.typing as npt
 
@@ -83,8 +82,13 @@ def decode_grey(data: bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8] | N
     """Decode a file of 8-bit grey pixels and nothing else, as the official masks are.
 
     This takes an eighth of the time that Pillow does. Checksums and rows are checked. The pixels
-    have the shape ``size``, (H, W); None is for a file of another kind or a damaged one.
+    have the shape ``size``, (H, W); None is for a file of another kind or a damaged one, and where
+    kornia-rs is not installed, which prediction does without.
     """
+    try:
+        import kornia_rs.io
+    except ModuleNotFoundError:
+        return None
     if data[24:29] != _GREY_OF_8_BITS or data[37:41] != b"IDAT":
         return None
     with suppress(Exception):
