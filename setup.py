@@ -11,7 +11,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["lesion_d2", "lesion_d2.*"]),
     package_data={
-        "lesion_d2": ["pretrained.safetensors"],
+        "lesion_d2": ["pretrained.onnx"],
         "lesion_d2.report": ["page.*"],
         "lesion_d2.web": ["static/*"],
     },

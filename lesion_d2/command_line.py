@@ -26,8 +26,13 @@ def height_and_width(text: str) -> tuple[int, int]:
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the config file and overrides of its keys, which must come last on the command line."""
+    """Add the config file and overrides of its keys."""
     parser.add_argument("--config-file", default="", metavar="FILE", help="experiment, YAML")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add overrides of config keys, which must come last on the command line."""
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,

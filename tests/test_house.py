@@ -26,7 +26,7 @@ FLOORS = (
     ("modeling",),
     ("images",),
     ("config",),
-    ("command_line", "errors", "files", "parallel", "transfer"),
+    ("command_line", "errors", "files", "onnx_format", "parallel", "transfer"),
     ("cpus",),
 )
 RANK = {name: rank for rank, floor in enumerate(FLOORS) for name in floor}

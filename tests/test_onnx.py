@@ -3,37 +3,43 @@
 import hashlib
 import json
 import re
+import sys
 
 import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from agreement import compare
+from onnx import TensorProto, helper, numpy_helper
 from serving import drawn_jpeg, send
-from tiny import CONFIDENCE, NO_FILES, PROVENANCE, ROOT, python, run_python
+from tiny import CONFIDENCE, NO_FILES, PROVENANCE, ROOT, differences, python, run_python
+from torch import nn
 
 from lesion_d2 import LesionPredictor
 from lesion_d2.commands.export import export
-from lesion_d2.config.load import load_config
+from lesion_d2.config.load import PRETRAINED_FILE, load_config
+from lesion_d2.engine.checkpoint import LesionCheckpointer
 from lesion_d2.errors import LesionError
 from lesion_d2.images.inputs import find_images
 from lesion_d2.modeling import build_network
 from lesion_d2.modeling.graph import MaskRCNNGraph
-from lesion_d2.prediction.bundle import read_bundle
+from lesion_d2.modeling.weights import load_trained, read_checkpoint
+from lesion_d2.prediction.bundle import read_bundle, read_origin, stored_tensors
 from lesion_d2.prediction.onnx_file import read_onnx
 from lesion_d2.prediction.segmenter import TorchNetwork
 from lesion_d2.synthetic import render
 
 PRETRAINED = ["MODEL.WEIGHTS", "pretrained", "MODEL.DEVICE", "cpu"]
 CPU = ["MODEL.DEVICE", "cpu"]
+# What `pip install .[onnx]` does not bring.
 ABSENT = ("torch", "torchvision", "detectron2", "timm", "safetensors", "fvcore", "scipy",
-          "matplotlib", "onnx")  # fmt: skip
+          "matplotlib", "onnx", "kornia_rs", "contourpy", "jinja2", "tabulate")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory):
-    """The model that comes with the package, as a file."""
+    """The model that comes with the package, exported again."""
     path = tmp_path_factory.mktemp("lite") / "lite.onnx"
     export(load_config(str(ROOT / "configs" / "isic_mrcnn_lite.yaml"), PRETRAINED), path)
     return path
@@ -49,17 +55,10 @@ def tiny(bundle, tiny_cfg, tmp_path_factory):
 
 
 def check_same(left, right, images):
-    """Demand the same lesions of two predictors, and return how many are not empty."""
-    filled = 0
-    for image in images:
-        (a,), (b,) = left([image], channels="BGR"), right([image], channels="BGR")
-        union = np.count_nonzero(a.mask | b.mask)
-        assert np.count_nonzero(a.mask & b.mask) >= 0.999 * union
-        assert (a.candidates, a.mask.shape) == (b.candidates, b.mask.shape)
-        for name in ("score", "sharpness", "agreement", "estimated_iou"):
-            assert getattr(a, name) == pytest.approx(getattr(b, name), abs=1e-3)
-        filled += union > 0
-    return filled
+    """Demand the same of two predictors, and return in how many images they find something."""
+    found = [compare(left, right, image) for image in images]
+    assert all(item.good for item in found), found
+    return sum(item.instances > 0 for item in found)
 
 
 SIZES = [(384, 512), (97, 131), (33, 65), (1, 1), (3, 900), (641, 480)]
@@ -113,6 +112,60 @@ def test_the_static_form_is_detectron2s(name):
     np.testing.assert_allclose(masks.numpy()[:count], found.masks, atol=1e-4)
 
 
+def test_its_tensors_are_those_it_was_made_of(tiny, bundle, lite):
+    for exported, source in ((tiny, bundle), (lite, PRETRAINED_FILE)):
+        new, old = (read_checkpoint(path)[0]["model"] for path in (exported, source))
+        assert differences(new, old) == []
+        assert len(new) > 50
+        for name, value in new.items():
+            wanted = torch.float16 if value.dim() > 1 else torch.float32
+            assert value.dtype == (torch.int64 if name.endswith("_tracked") else wanted)
+
+
+def test_torch_takes_it_as_any_other_file(tiny, bundle, tiny_cfg, tmp_path):
+    one, other = read_bundle(tiny), read_bundle(bundle)
+    assert differences(one.model.state_dict(), other.model.state_dict()) == []
+    assert (one.confidence, read_origin(tiny)[0]) == (CONFIDENCE, CONFIDENCE)
+    assert one.sha256 == hashlib.sha256(tiny.read_bytes()).hexdigest()
+    cfg = tiny_cfg(tmp_path, "MODEL.WEIGHTS", str(tiny))
+    trained, started = build_network(cfg), build_network(cfg)
+    assert load_trained(trained, cfg.MODEL.WEIGHTS) == one.sha256
+    LesionCheckpointer(started).load(cfg.MODEL.WEIGHTS)  # as fine-tuning does
+    for model in (trained, started):
+        assert differences(model.state_dict(), other.model.state_dict()) == []
+
+
+def test_a_weight_that_16_bits_cannot_hold_has_32():
+    model = nn.Linear(2, 2)
+    model.weight.data[0, 0] = 1e5
+    tensors = stored_tensors("a.onnx", model)
+    assert tensors["weight"].dtype == torch.float32
+    assert tensors["weight"][0, 0] == 1e5
+    model.weight.data[0, 0] = torch.inf
+    with pytest.raises(LesionError, match=r"a\.onnx: weight holds NaN or infinite"):
+        stored_tensors("a.onnx", model)
+
+
+CHANGED = [["TEST.VIEWS", ("identity", "vertical")], ["INPUT.MIN_SIZE_TEST", 96]]
+
+
+@pytest.mark.parametrize("make", [LesionPredictor.pretrained, LesionPredictor.from_bundle])
+@pytest.mark.parametrize(
+    ("absent", "opts", "engine"),
+    [
+        *((None, opts, "ONNX Runtime on the CPU") for opts in ([], *CHANGED)),
+        *((None, opts, "torch on cpu") for opts in (CPU, ["TEST.PRECISION", "bfloat16"])),
+        ("onnxruntime", [], "torch on cpu"),
+        ("detectron2", CPU, "ONNX Runtime on the CPU"),
+    ],
+)
+def test_what_computes_it(make, absent, opts, engine, tiny, monkeypatch):
+    if absent:
+        monkeypatch.setitem(sys.modules, absent, None)
+    model = [tiny] if make == LesionPredictor.from_bundle else []
+    assert make(*model, opts).engine.startswith(engine)
+
+
 def test_what_it_keeps(tiny, bundle, tmp_path_factory):
     model = read_onnx(tiny)
     assert model.confidence == CONFIDENCE
@@ -131,6 +184,16 @@ def test_what_it_keeps(tiny, bundle, tmp_path_factory):
         ("TEST.PRECISION", "bfloat16"),
         ("MODEL.DEVICE", "cuda"),
         ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.5),
+    ],
+)
+def test_a_setting_that_the_graph_fixes(tiny, key, value):
+    with pytest.raises(LesionError, match=f"{key}: is fixed"):
+        read_onnx(tiny, [key, value])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
         ("TEST.VIEWS", ("sideways",)),
         ("TEST.VIEW_SCALES", (0,)),
         ("TEST.INSTANCE_CHOICE", "best"),
@@ -304,6 +367,93 @@ def test_a_file_of_a_stranger(change, content, tmp_path):
         find(tmp_path / "other.onnx")
 
 
+READERS = (read_onnx, read_bundle, read_checkpoint)
+
+# What ONNX Runtime does not look at, or what only torch must be sure of.
+
+NAME = "roi_heads.box_predictor.cls_score.weight"
+
+
+def tensor(model):
+    (found,) = [part for part in model.graph.initializer if part.name == NAME]
+    return found
+
+
+def with_tensor(array):
+    return lambda model: tensor(model).CopyFrom(numpy_helper.from_array(array, NAME))
+
+
+def no_tensor(model):
+    model.graph.initializer.remove(tensor(model))
+
+
+def two_tensors(model):
+    model.graph.initializer.add().CopyFrom(tensor(model))
+
+
+def short_tensor(model):
+    tensor(model).raw_data = tensor(model).raw_data[:-1]
+
+
+def huge_tensor(model):
+    tensor(model).ClearField("raw_data")
+    tensor(model).dims[:] = [1 << 40, 1 << 20]
+
+
+def negative_tensor(model):
+    tensor(model).dims[:] = [-2, -64]
+
+
+def numbers_of_another_field(model):
+    array = numpy_helper.to_array(tensor(model)).astype(np.float32)
+    other = helper.make_tensor(NAME, TensorProto.FLOAT, array.shape, array.flatten())
+    tensor(model).CopyFrom(other)
+
+
+TENSORS = {
+    "missing": no_tensor,
+    "twice": two_tensors,
+    "cut": short_tensor,
+    "1 EB": huge_tensor,
+    "negative sides": negative_tensor,
+    "no bytes": numbers_of_another_field,
+    "a tensor too many": lambda model: model.graph.initializer.add(name="w", data_type=1),
+    "another shape": with_tensor(np.zeros((3, 64), np.float16)),
+    "64 bits": with_tensor(np.zeros((2, 64))),
+    "whole numbers": with_tensor(np.zeros((2, 64), np.int64)),
+    "NaN": with_tensor(np.full((2, 64), np.nan, np.float32)),
+    "infinite": with_tensor(np.full((2, 64), np.inf, np.float16)),
+    "a network of no memory": with_config(MODEL={"FPN": {"OUT_CHANNELS": 2**20}}),
+    "an unknown network": with_config(MODEL={"META_ARCHITECTURE": "Nothing"}),
+    **{
+        name: CHANGES[name]
+        for name in CHANGES
+        if CHANGES[name] not in (unknown_operator, another_output, infinite, not_a_number)
+        and name not in ("64 GB", "a count that is not the graph's", "an unknown view")
+    },
+}
+
+
+@pytest.mark.parametrize("change", TENSORS)
+def test_a_file_that_torch_refuses(change, content, tmp_path):
+    path, model = tmp_path / "other.onnx", onnx.ModelProto()
+    model.CopyFrom(content)
+    TENSORS[change](model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(LesionError, match=r"other\.onnx"):
+        LesionPredictor.from_bundle(path, CPU)
+
+
+@pytest.mark.parametrize("change", ["missing", "another shape", "64 bits", "external data"])
+def test_weights_that_torch_refuses(change, content, tiny_cfg, tmp_path):
+    path, model = tmp_path / "other.onnx", onnx.ModelProto()
+    model.CopyFrom(content)
+    TENSORS[change](model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(LesionError, match=r"other\.onnx"):
+        load_trained(build_network(tiny_cfg(tmp_path)), str(path))
+
+
 DAMAGE = {
     "empty": lambda data: b"",
     "cut": lambda data: data[:-1],
@@ -319,16 +469,18 @@ DAMAGE = {
 def test_damaged_files(damage, tiny, tmp_path):
     path = tmp_path / "other.onnx"
     path.write_bytes(DAMAGE[damage](tiny.read_bytes()))
-    with pytest.raises(LesionError, match=r"other\.onnx: "):
-        read_onnx(path)
+    for read in READERS:
+        with pytest.raises(LesionError, match=r"other\.onnx: "):
+            read(path)
 
 
 @pytest.mark.parametrize("make", NO_FILES)
 def test_what_is_no_file_to_read(make, tmp_path):
     path = tmp_path / "other.onnx"
     NO_FILES[make](path)
-    with pytest.raises(LesionError, match=r"other\.onnx: "):
-        read_onnx(path)
+    for read in READERS:
+        with pytest.raises(LesionError, match=r"other\.onnx: "):
+            read(path)
 
 
 # Runs a tool where some packages cannot be imported.
@@ -349,23 +501,28 @@ def test_predicting_without_torch_and_detectron2(lite, photographs, tmp_path):
         ABSENT, "predict.py", "--model", lite, "--input", photographs, "--output", tmp_path / "out",
         "--format", "coco,labelme,geojson", "TEST.VIEWS", "('identity', 'vertical')",
     )  # fmt: skip
-    assert (status, stdout) == (0, f"4 of 4 images: {tmp_path / 'out'}\n"), stderr
+    assert status == 0, stderr
+    assert stdout.splitlines() == [
+        f"model: {lite}; computed by ONNX Runtime on the CPU (for a GPU: MODEL.DEVICE cuda)",
+        f"4 of 4 images: {tmp_path / 'out'}",
+    ]
     names = [file.name for file in find_images([str(photographs)])]
     assert all((tmp_path / "out" / "masks" / f"{n}_segmentation.png").is_file() for n in names)
 
 
-def test_serving_without_torch_and_detectron2(lite):
+def test_serving_without_torch_and_detectron2():
     process = python("-c", WITHOUT.format(absent=ABSENT, tool=str(ROOT / "tools" / "serve.py")),
-                     "--model", lite, "--port", 0)  # fmt: skip
+                     "--port", 0)  # fmt: skip
     try:
         process.stdout.readline()
+        assert process.stdout.readline().startswith("computed by ONNX Runtime")
         address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
         answer = send(address, drawn_jpeg(0, 384, 512))
         assert answer.status_code == 200
     finally:
         process.kill()
         process.communicate()
-    (lesion,) = LesionPredictor.from_bundle(lite)([render(5, 0, 384, 512)[0]], channels="BGR")
+    (lesion,) = LesionPredictor.pretrained()([render(5, 0, 384, 512)[0]], channels="BGR")
     assert answer.json()["estimated_iou"] == pytest.approx(lesion.estimated_iou, abs=0.02)
 
 
@@ -374,9 +531,10 @@ def test_serving_without_torch_and_detectron2(lite):
     [
         (("torch",), ["--model", "a.safetensors"], "this needs torch.*make install"),
         (("detectron2",), ["--model", "a.safetensors"], "this needs Detectron2.*make install"),
-        (("detectron2",), [], "this needs Detectron2.*make install"),
+        (("detectron2", "onnxruntime"), [], r"pip install 'lesion_d2\[onnx\]'"),
+        (ABSENT, ["MODEL.DEVICE", "cuda"], "MODEL.DEVICE: is fixed.*install torch and Detectron2"),
         (ABSENT, ["--config-file", "a.yaml"], "this needs .*make install"),
-        (("onnxruntime",), ["--model", "a.onnx"], r"pip install 'lesion_d2\[onnx\]'"),
+        ((*ABSENT, "onnxruntime"), ["--model", "a.onnx"], r"pip install 'lesion_d2\[onnx\]'"),
     ],
 )
 def test_one_line_says_what_to_install(absent, arguments, words, photographs, tmp_path):

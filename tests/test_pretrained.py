@@ -12,9 +12,9 @@ from lesion_d2.prediction.segmenter import load_segmenter
 from lesion_d2.synthetic import render
 
 
-@pytest.fixture(scope="module")
-def predictor():
-    return LesionPredictor.pretrained(["MODEL.DEVICE", "cpu"])
+@pytest.fixture(scope="module", params=[[], ["MODEL.DEVICE", "cpu"]], ids=["onnx", "torch"])
+def predictor(request):
+    return LesionPredictor.pretrained(request.param)
 
 
 def test_it_outlines_drawn_lesions(predictor):
@@ -43,7 +43,8 @@ def test_it_says_where_it_comes_from(predictor):
     assert predictor.settings["weights_sha256"] in (ROOT / "docs" / "model_card.md").read_text()
 
 
-def test_configs_take_it_by_name(predictor, tmp_path):
+def test_configs_take_it_by_name(tmp_path):
+    predictor = LesionPredictor.pretrained(["MODEL.DEVICE", "cpu"])
     config = str(ROOT / "configs" / "isic_mrcnn_lite.yaml")
     options = ["MODEL.WEIGHTS", "pretrained", "MODEL.DEVICE", "cpu"]
     cfg = load_config(config, options)
@@ -59,10 +60,20 @@ def test_configs_take_it_by_name(predictor, tmp_path):
         load_segmenter(load_config(str(ROOT / "configs" / "demo.yaml"), options))
 
 
-def test_the_tool_uses_it_when_no_model_is_named(photographs, tmp_path):
+@pytest.mark.parametrize(
+    ("opts", "engine"),
+    [
+        ([], "ONNX Runtime on the CPU (for a GPU: MODEL.DEVICE cuda)"),
+        (["MODEL.DEVICE", "cpu"], "torch on cpu"),
+    ],
+)
+def test_the_tool_uses_it_when_no_model_is_named(opts, engine, photographs, tmp_path):
     status, stdout, stderr = run_python(
-        ROOT / "tools" / "predict.py", "--input", photographs, "--output", tmp_path / "out"
+        *(ROOT / "tools" / "predict.py", "--input", photographs, "--output", tmp_path / "out"),
+        *opts,
     )
     assert status == 0, stderr
-    assert stdout.startswith("model: the one that comes with lesion_d2")
+    line, _ = stdout.splitlines()
+    assert line.startswith("model: the one that comes with lesion_d2")
+    assert line.endswith(f"; computed by {engine}")
     assert len(list((tmp_path / "out" / "masks").rglob("*.png"))) == 4

@@ -19,9 +19,10 @@ TOOL = ROOT / "tools" / "serve.py"
 def test_it_serves_this_computer_alone_until_it_is_ended(bundle):
     process = python(TOOL, "--port", 0, "--model", bundle)
     try:
-        lines = [process.stdout.readline() for _ in range(2)]
+        lines = [process.stdout.readline() for _ in range(3)]
         assert lines[0] == f"loading the model ({bundle}) ...\n"
-        printed = re.fullmatch(r"open (http://127\.0\.0\.1:\d+)/ \(Ctrl-C ends it\)\n", lines[1])
+        assert lines[1] == "computed by torch on cpu\n"
+        printed = re.fullmatch(r"open (http://127\.0\.0\.1:\d+)/ \(Ctrl-C ends it\)\n", lines[2])
         address = printed[1]
         assert httpx2.get(address).status_code == 200
         assert send(address, drawn_jpeg(0, 96, 128)).status_code == 200
@@ -57,6 +58,7 @@ def test_with_a_host_requests_need_the_printed_token(host, bundle, monkeypatch, 
     ("options", "message"),
     [
         (("--model", "nowhere.safetensors"), "nowhere.safetensors"),
+        (("MODEL.DEVICE", "potato"), "MODEL.DEVICE: 'potato'"),
         (("--review", "nowhere", "--images", "."), "--review: nowhere holds no predictions"),
         (("--port", "99999999"), "--port 99999999"),
         (("--host", "192.0.2.1"), "--host 192.0.2.1"),

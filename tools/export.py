@@ -10,9 +10,9 @@ from lesion_d2.command_line import add_config_arguments, tool_parser
 from lesion_d2.errors import run_tool
 
 EPILOG = """
-The file is of the format safetensors: it can hold no code. Its weights have 16 bits. It says where
-it comes from: hash of the checkpoint, data, seed, commit, and the metrics of evaluations of these
-weights below OUTPUT_DIR.
+The file is of the format safetensors or ONNX: it can hold no code. Its weights have 16 bits. It
+says where it comes from: hash of the checkpoint, data, seed, commit, and metrics of evaluations of
+these weights below OUTPUT_DIR.
 
 examples:
   the best checkpoint of a run:
@@ -20,16 +20,16 @@ examples:
         MODEL.WEIGHTS output/isic_mrcnn/model_best.pth
   with what tools/tune.py chose on validation:
     tools/export.py --config-file output/isic_mrcnn/tune/config.yaml --output lesion.safetensors
-  the model that comes with lesion_d2, for computers without torch:
-    tools/export.py --config-file configs/isic_mrcnn_lite.yaml --output lesion.onnx \\
-        MODEL.WEIGHTS pretrained
+  for computers without torch, too:
+    tools/export.py --config-file output/isic_mrcnn/config.yaml --output lesion.onnx \\
+        MODEL.WEIGHTS output/isic_mrcnn/model_best.pth
 """
 
 
 def main() -> None:
     """Load the checkpoint and write the bundle."""
     parser = tool_parser(__doc__, EPILOG)
-    what = "*.safetensors, or *.onnx for prediction without torch (32 bits, Mask R-CNN only)"
+    what = "*.onnx, which also predicts without torch (Mask R-CNN only), or *.safetensors"
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help=what)
     add_config_arguments(parser)
     args = parser.parse_args()

@@ -90,11 +90,14 @@ def main() -> int:
     files = find_images(args.input, args.output)
     if args.config_file:
         predictor = LesionPredictor.from_config(args.config_file, opts=args.opts)
+        model = predictor.cfg.MODEL.WEIGHTS
     elif args.model:
         predictor = LesionPredictor.from_bundle(args.model, args.opts)
+        model = args.model
     else:
-        print("model: the one that comes with lesion_d2, see docs/model_card.md")
         predictor = LesionPredictor.pretrained(args.opts)
+        model = "the one that comes with lesion_d2, see docs/model_card.md"
+    print(f"model: {model}; computed by {predictor.engine}")
     folder = PredictionFolder(args.output, args.shard)
     if args.overwrite:
         folder.remove()

@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """Open a page on this computer: outline photographs and correct them, or review predictions.
 
-Called as: tools/serve.py [--model FILE] [--port N] [--review PREDICTIONS --images PHOTOGRAPHS]
+Called as: tools/serve.py [--model FILE] [--port N] [KEY VALUE ...]
+or: tools/serve.py --review PREDICTIONS --images PHOTOGRAPHS [--port N]
 """
 
 from importlib.util import find_spec
 from pathlib import Path
 
-from lesion_d2.command_line import tool_parser
+from lesion_d2.command_line import add_overrides, tool_parser
 from lesion_d2.errors import LesionError, run_tool
 
 EPILOG = """
@@ -43,6 +44,7 @@ def main() -> None:
     add("--review", type=Path, metavar="PREDICTIONS", help=what)
     what = "folder of the photographs that they were made of"
     add("--images", type=Path, metavar="PHOTOGRAPHS", help=what)
+    add_overrides(parser)
     args = parser.parse_args()
     if bool(args.review) != bool(args.images):
         parser.error("--review and --images go together")
@@ -54,7 +56,7 @@ def main() -> None:
     if args.review:
         serve_review(args.review, args.images, args.host, args.port)
     else:
-        serve_outlines(args.model, args.host, args.port)
+        serve_outlines(args.model, args.opts, args.host, args.port)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
 from lesion_d2.prediction.bundle import SUFFIX, read_origin, write_bundle
 from lesion_d2.prediction.metadata import GRAPH_SUFFIX
-from lesion_d2.prediction.segmenter import load_segmenter, prepare_for_inference
+from lesion_d2.prediction.segmenter import load_segmenter
 from lesion_d2.results.evaluation import REMEDY
 
 
 def export(cfg: CfgNode, path: Path) -> None:
     """Write the model of ``cfg.MODEL.WEIGHTS`` and where it comes from.
 
-    The suffix of ``path`` says which file it becomes: ``.safetensors``, or ``.onnx`` for prediction
-    without torch.
+    The suffix of ``path`` says which file it becomes: ``.safetensors``, or ``.onnx``, which is
+    also for prediction without torch.
 
     Of the provenance, ``data`` has the fingerprints of the images and the split of each data set
     for training and validation, ``metrics`` the means with their 95 % intervals of each evaluation
@@ -55,7 +55,6 @@ def export(cfg: CfgNode, path: Path) -> None:
         return
     from lesion_d2.prediction.graph_file import write_onnx  # needs packages of its own
 
-    prepare_for_inference(segmenter.model, "float32")
     write_onnx(path, cfg, segmenter.model.cpu(), confidence, provenance)
 
 

@@ -3,7 +3,7 @@
 import ipaddress
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from lesion_d2.web.review import Review
 HERE = "127.0.0.1"
 
 
-def serve_outlines(model: str, host: str | None, port: int) -> None:
+def serve_outlines(model: str, opts: Sequence[str], host: str | None, port: int) -> None:
     """Serve the page that outlines photographs, until the process is ended.
 
     Args:
         model: a bundle's file, or ``pretrained``.
+        opts: alternating config keys and values over that of the model.
         host: address to listen on; None for loopback, else a token is required.
         port: 0 for any that is free.
 
@@ -35,7 +36,8 @@ def serve_outlines(model: str, host: str | None, port: int) -> None:
     """
     with _bound(host, port) as listener:
         print(f"loading the model ({model}) ...", flush=True)
-        predictor = LesionPredictor.from_bundle(model)
+        predictor = LesionPredictor.from_bundle(model, opts)
+        print(f"computed by {predictor.engine}", flush=True)
         workers = min(MAX_WORKERS, available_cpus())
         with predictor.sharing(workers):
             _run_server(outline_app(predictor, workers), listener, host)

@@ -14,7 +14,7 @@ from lesion_d2.errors import LesionError
 
 # The model that comes with the package; MODEL.WEIGHTS and --bundle take it by this name.
 PRETRAINED = "pretrained"
-PRETRAINED_FILE = Path(__file__).parents[1] / "pretrained.safetensors"
+PRETRAINED_FILE = Path(__file__).parents[1] / "pretrained.onnx"
 _KEYS = "keys are listed in lesion_d2/config/defaults.py and in Detectron2's config reference"
 
 

@@ -36,7 +36,7 @@ class MaskRCNNGraph(nn.Module):
                 "only Mask R-CNN with StandardROIHeads; export to .safetensors"
             )
         _fix_padding(model)
-        self._model = model.eval()
+        self.model = model.eval()
         self._rpn = rpn
         self._heads = heads
 
@@ -54,7 +54,7 @@ class MaskRCNNGraph(nn.Module):
             scores of shape (D,), falling, 0 where there is no instance; boxes of shape (D, 4), x0,
             y0, x1 and y1 in pixels of the image; soft masks of shape (D, M, M) on these boxes.
         """
-        model = self._model
+        model = self.model
         (_, height, width), (rows, columns) = image.shape, size.unbind()
         inside = (torch.arange(height) < rows)[:, None] & (torch.arange(width) < columns)
         normal = (image - model.pixel_mean) / model.pixel_std * inside
@@ -120,15 +120,25 @@ class MaskRCNNGraph(nn.Module):
         return scores, boxes[best] * (scores > 0)[:, None]
 
 
-def _fix_padding(model: nn.Module) -> None:
-    """Let convolutions of stride 2 that ask their input's size, as TensorFlow's, pad alike always.
+class _FixedPadding(nn.Conv2d):
+    """A convolution of stride 1 or 2 that pads as TensorFlow's does where the sides are even.
 
-    The sides are even, so it is always the same; as a function of the sides it takes the exporter
-    minutes.
+    Computed from the sides, as timm does, the padding takes the exporter minutes.
     """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows, columns = (
+            max(0, (size - 1) * step + 1 - stride)  # of both ends together
+            for size, step, stride in zip(self.kernel_size, self.dilation, self.stride, strict=True)
+        )
+        left, top = columns // 2, rows // 2
+        return super().forward(nn.functional.pad(x, (left, columns - left, top, rows - top)))
+
+
+def _fix_padding(model: nn.Module) -> None:
     for name, conv in list(model.named_modules()):
         if isinstance(conv, nn.Conv2d) and type(conv).__name__ == "Conv2dSame":
-            plain = nn.Conv2d(
+            fixed = _FixedPadding(
                 conv.in_channels,
                 conv.out_channels,
                 (conv.kernel_size[0], conv.kernel_size[1]),
@@ -136,16 +146,8 @@ def _fix_padding(model: nn.Module) -> None:
                 dilation=(conv.dilation[0], conv.dilation[1]),
                 groups=conv.groups,
             )
-            plain.weight, plain.bias = conv.weight, conv.bias
-            rows, columns = (
-                max(0, (size - 1) * step + 1 - stride)  # of both ends together
-                for size, step, stride in zip(
-                    conv.kernel_size, conv.dilation, conv.stride, strict=True
-                )
-            )
-            left, top = columns // 2, rows // 2
-            padding = nn.ZeroPad2d((left, columns - left, top, rows - top))
-            model.set_submodule(name, nn.Sequential(padding, plain))
+            fixed.weight, fixed.bias = conv.weight, conv.bias
+            model.set_submodule(name, fixed)
 
 
 def _clip(boxes: torch.Tensor, limits: torch.Tensor) -> torch.Tensor:

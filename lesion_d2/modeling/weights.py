@@ -16,6 +16,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lesion_d2.errors import LesionError
 from lesion_d2.files import open_regular
+from lesion_d2.onnx_format import read_arrays, read_texts
 
 MAX_BYTES = 4 << 30  # a checkpoint of the largest network of the model zoo has a third of it
 _ADVICE = "give a .pth file of tensors and plain values, such as OUTPUT_DIR/model_best.pth"
@@ -45,7 +46,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], str]:
     """Return a file's content, with the weights by name as ``"model"``, and its SHA-256.
 
     It is read once, and no code in it is run. It is a checkpoint of this project or another tool's
-    (``.pth``), a bundle (``.safetensors``), or a file of Detectron2's model zoo (``.pkl``).
+    (``.pth``), a bundle (``.safetensors`` or ``.onnx``), or a file of Detectron2's model zoo
+    (``.pkl``).
 
     Raises:
         LesionError: if it cannot be read, or a weight is not finite.
@@ -92,6 +94,8 @@ def _decode(path: str, data: bytes) -> Any:
             return _model_zoo(_ArraysOnly(io.BytesIO(data), encoding="latin1").load())
         if path.endswith(".safetensors"):
             return safetensors.torch.load(data)
+        if path.endswith(".onnx"):
+            return decode_onnx(data)
         if data.startswith(b"PK"):
             _check_members(path, data)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -107,6 +111,17 @@ def _decode(path: str, data: bytes) -> Any:
         raise LesionError(
             f"{path}: is cut off, damaged or not a file of weights; {_ADVICE}"
         ) from error
+
+
+def decode_onnx(data: bytes) -> dict[str, torch.Tensor]:
+    """Return the tensors by name of a file that ``tools/export.py`` wrote as ``.onnx``.
+
+    Raises:
+        ValueError: if it is damaged or holds what such a file has not; other types as
+            :func:`lesion_d2.onnx_format.read_texts`.
+    """
+    read_texts(data)
+    return {name: torch.from_numpy(array.copy()) for name, array in read_arrays(data).items()}
 
 
 def _check_members(path: str, data: bytes) -> None:

@@ -121,7 +121,10 @@ class Found(NamedTuple):
 
 
 class Network(Protocol):
-    """A trained network, whatever computes it."""
+    """A trained network, whatever computes it; ``engine`` says in words what that is."""
+
+    @property
+    def engine(self) -> str: ...  # noqa: D102
 
     def __call__(self, images: npt.NDArray) -> list[Found]:
         """Return what is found in each of images of shape (N, C, H, W), uint8 or float32."""

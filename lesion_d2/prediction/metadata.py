@@ -11,7 +11,11 @@ from lesion_d2.prediction.confidence import ConfidenceModel, confidence_from_dic
 FORMAT = "lesion_d2 1"
 GRAPH_SUFFIX = ".onnx"
 GRAPH_STRIDE = 32  # both sides of a graph's input are multiples of it
-MAX_METADATA = 4 << 20  # bytes; the config of a ResNet-101 has 10 thousand
+# Keys that say what is done around a graph; the others are fixed in it.
+CHANGEABLE = (
+    *("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "TEST.VIEWS", "TEST.VIEW_SCALES"),
+    *("TEST.INSTANCE_CHOICE", "TEST.POSTPROCESSING", "TEST.CONFIDENCE"),
+)
 
 
 def write_metadata(
@@ -31,6 +35,12 @@ def write_metadata(
         "confidence": json.dumps(confidence and confidence.to_dict()),
         "provenance": json.dumps(dict(provenance)),
     }
+
+
+def check_format(metadata: Mapping[str, str]) -> None:
+    """Raise a ValueError unless the texts are of a file that this version reads."""
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"its format is not {FORMAT!r}")
 
 
 def read_origin_texts(

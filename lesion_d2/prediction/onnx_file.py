@@ -1,14 +1,14 @@
 """A trained model as one ONNX file, which ONNX Runtime computes without torch and Detectron2.
 
-The graph is of :class:`lesion_d2.modeling.graph.MaskRCNNGraph`. What a bundle holds besides its
-tensors is in the file's metadata. A file may come from a stranger: it is parsed before ONNX Runtime
-sees it, and refused if it names other files, operators outside the ONNX standard, or graphs inside
-graphs, or if its inputs and outputs are not those of such a graph. Memory is bounded.
+The graph is of :class:`lesion_d2.modeling.graph.MaskRCNNGraph`; its tensors are those of a bundle,
+and what a bundle holds besides them is in the file's metadata. A file may come from a stranger:
+:mod:`lesion_d2.onnx_format` checks it before ONNX Runtime sees it, and it is refused if its inputs
+and outputs are not those of such a graph. Memory is bounded.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -25,18 +25,19 @@ from lesion_d2.config.load import merge_options
 from lesion_d2.cpus import thread_limit
 from lesion_d2.errors import LesionError
 from lesion_d2.files import open_regular
+from lesion_d2.onnx_format import read_texts
 from lesion_d2.prediction.candidates import Found
 from lesion_d2.prediction.confidence import ConfidenceModel
-from lesion_d2.prediction.metadata import FORMAT, GRAPH_STRIDE, MAX_METADATA, read_origin_texts
+from lesion_d2.prediction.metadata import (
+    CHANGEABLE,
+    GRAPH_STRIDE,
+    check_format,
+    read_origin_texts,
+)
 
 MAX_BYTES = 1 << 30  # a ResNet-101 in 32 bits has a quarter of it
 MAX_MASK_SIDE = 1024
 MAX_MEMORY = 4 << 30  # bytes that all graphs of a process may take
-# Keys that say what is done around the graph; the others are fixed in it.
-CHANGEABLE = (
-    *("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "TEST.VIEWS", "TEST.VIEW_SCALES"),
-    *("TEST.INSTANCE_CHOICE", "TEST.POSTPROCESSING", "TEST.CONFIDENCE"),
-)
 _ADVICE = "export the checkpoint (again) with tools/export.py"
 
 
@@ -62,7 +63,8 @@ def read_onnx(path: str | Path, opts: Sequence[Any] = ()) -> OnnxModel:
     with open_regular(path, MAX_BYTES, _ADVICE) as stream:
         data = stream.read()
     try:
-        metadata = _check_file(data)
+        metadata = read_texts(data)
+        check_format(metadata)
         cfg = CfgNode(json.loads(metadata["config"]))
         check_config(cfg)
         fixed = json.loads(metadata["config"])
@@ -70,8 +72,8 @@ def read_onnx(path: str | Path, opts: Sequence[Any] = ()) -> OnnxModel:
         for key in map(str, opts[::2]):
             if key not in CHANGEABLE and _value(cfg, key) != _value(fixed, key):
                 raise LesionError(
-                    f"{key}: is fixed in an .onnx file; give one of {', '.join(CHANGEABLE)}, or "
-                    "export the model anew"
+                    f"{key}: is fixed in what ONNX Runtime computes; install torch and Detectron2 "
+                    f"(docs/install.md), or give only some of {', '.join(CHANGEABLE)}"
                 )
         check_config(cfg)
         confidence, provenance = read_origin_texts(metadata, str(path), cfg.TEST.CONFIDENCE)
@@ -92,6 +94,8 @@ class OnnxNetwork:
     Raises:
         ValueError: if its inputs or outputs are not those of an exported graph.
     """
+
+    engine = "ONNX Runtime on the CPU (for a GPU: MODEL.DEVICE cuda)"
 
     def __init__(self, data: bytes, detections: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -173,92 +177,3 @@ def _value(node: Any, key: str) -> Any:
     for name in key.split("."):
         node = node[name]
     return list(node) if isinstance(node, tuple) else node
-
-
-# Fields of ONNX's messages: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, version 3.
-_MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA = 7, 8, 14
-_MODEL_KNOWN = {1, 2, 3, 4, 5, 6, _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA}
-_GRAPH_NODE, _GRAPH_TENSOR = 1, 5
-_GRAPH_KNOWN = {_GRAPH_NODE, 2, _GRAPH_TENSOR, 10, 11, 12, 13, 14, 16}
-_NODE_ATTRIBUTE, _NODE_DOMAIN = 5, 7
-_ATTRIBUTE_TENSOR = 5
-_ATTRIBUTE_KNOWN = {1, 2, 3, 4, _ATTRIBUTE_TENSOR, 7, 8, 9, 13, 20, 21}  # no graph, nothing sparse
-_TENSOR_KNOWN = {1, 2, 4, 5, 7, 8, 9, 10, 11, 12, 16}  # neither external_data nor data_location
-
-
-def _check_file(data: bytes) -> Mapping[str, str]:
-    """Return a file's metadata; a ValueError says what it must not hold."""
-    metadata: dict[str, str] = {}
-    size = 0
-    for field, value in _fields(memoryview(data), _MODEL_KNOWN, "model"):
-        if field == _MODEL_GRAPH:
-            _check_graph(value)
-        elif field == _MODEL_OPSET:
-            if any(number == 1 and bytes(text) for number, text in _fields(value)):
-                raise ValueError("it has operators outside the ONNX standard")
-        elif field == _MODEL_METADATA:
-            size += len(value)
-            entry = dict(_fields(value))
-            metadata[bytes(entry[1]).decode()] = bytes(entry[2]).decode()
-    if size > MAX_METADATA:
-        raise ValueError(f"its metadata have {size} bytes, more than {MAX_METADATA}")
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"its format is not {FORMAT!r}")
-    return metadata
-
-
-def _check_graph(graph: memoryview) -> None:
-    for field, value in _fields(graph, _GRAPH_KNOWN, "graph"):
-        if field == _GRAPH_TENSOR:
-            _check_tensor(value)
-        elif field == _GRAPH_NODE:
-            for part, content in _fields(value):
-                if part == _NODE_DOMAIN and bytes(content):
-                    raise ValueError("it has operators outside the ONNX standard")
-                if part == _NODE_ATTRIBUTE:
-                    for number, item in _fields(content, _ATTRIBUTE_KNOWN, "attribute"):
-                        if number == _ATTRIBUTE_TENSOR:
-                            _check_tensor(item)
-
-
-def _check_tensor(tensor: memoryview) -> None:
-    for _ in _fields(tensor, _TENSOR_KNOWN, "tensor"):
-        pass
-
-
-def _fields(
-    message: memoryview, known: set[int] | None = None, name: str = ""
-) -> Iterator[tuple[int, Any]]:
-    """Yield number and value of each field of a message in protobuf's wire format."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        field, kind = key >> 3, key & 7
-        if known is not None and field not in known:
-            raise ValueError(f"a {name} in it has a field {field}, which an exported one has not")
-        if kind == 0:
-            value, place = _varint(message, place)
-            yield field, value
-            continue
-        if kind == 2:
-            length, place = _varint(message, place)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError("it is not of the format protobuf")
-        if place + length > len(message):
-            raise ValueError("it is cut off")
-        yield field, message[place : place + length]
-        place += length
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 64:
-        byte = message[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-        shift += 7
-    raise ValueError("it is not of the format protobuf")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from yacs.config import CfgNode
 
-from lesion_d2.config.load import PRETRAINED, load_config
+from lesion_d2.config.load import PRETRAINED, PRETRAINED_FILE, load_config
 from lesion_d2.errors import LesionError, naming_missing_packages
 from lesion_d2.images.scaling import fit_shortest
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.metadata import GRAPH_SUFFIX
+from lesion_d2.prediction.metadata import CHANGEABLE, GRAPH_SUFFIX
 from lesion_d2.prediction.outliner import Outliner, prediction_settings
 
 
@@ -60,15 +61,18 @@ class LesionPredictor:
     def from_bundle(cls, path: str | Path, opts: Sequence[str] = ()) -> "LesionPredictor":
         """Build from the one file that ``tools/export.py`` wrote; it can hold no code.
 
-        An ``.onnx`` file needs neither torch nor Detectron2.
-
         ``opts`` are alternating config keys and values, such as ``["TEST.VIEWS", ("identity",)]``.
+
+        An ``.onnx`` file is computed by ONNX Runtime on the CPU, which needs neither torch nor
+        Detectron2. Torch computes it where ONNX Runtime is missing, and with an option that the
+        graph fixes, such as ``["MODEL.DEVICE", "cuda"]``. :attr:`engine` says which.
 
         Raises:
             LesionError: if the file is missing or not a bundle, or a package is missing.
         """
+        path = PRETRAINED_FILE if path == PRETRAINED else Path(path)
         with naming_missing_packages():
-            if Path(path).suffix == GRAPH_SUFFIX:
+            if path.suffix == GRAPH_SUFFIX and not _by_torch(opts):
                 from lesion_d2.prediction.onnx_file import read_onnx
 
                 model = read_onnx(path, opts)
@@ -86,6 +90,11 @@ class LesionPredictor:
     def pretrained(cls, opts: Sequence[str] = ()) -> "LesionPredictor":
         """Build from the model that comes with the package; ``docs/model_card.md`` describes it."""
         return cls.from_bundle(PRETRAINED, opts)
+
+    @property
+    def engine(self) -> str:
+        """What computes the network, in words."""
+        return self._outliner.network.engine
 
     @property
     def enough(self) -> int:
@@ -148,6 +157,12 @@ class LesionPredictor:
             image = image[:, :, ::-1]
         sides = self.cfg.INPUT
         return fit_shortest(image, sides.MIN_SIZE_TEST, sides.MAX_SIZE_TEST).transpose(2, 0, 1)
+
+
+def _by_torch(opts: Sequence[str]) -> bool:
+    """Say whether torch computes an ``.onnx`` file."""
+    fixed = any(key not in CHANGEABLE for key in opts[::2])
+    return bool(find_spec("detectron2")) and (fixed or not find_spec("onnxruntime"))
 
 
 def _listed(items: Any, name: str) -> list[Any]:

@@ -49,6 +49,11 @@ class TorchNetwork:
         self._model = model
         self._precision = precision
 
+    @property
+    def engine(self) -> str:
+        """What computes it, in words."""
+        return f"torch on {self._model.device}"
+
     def __call__(self, images: npt.NDArray) -> list[Found]:
         """Return what the model finds in images of shape (N, C, H, W), uint8 or float32."""
         batch = [{"image": image} for image in torch.from_numpy(np.ascontiguousarray(images))]
