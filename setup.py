@@ -16,42 +16,43 @@ setup(
         "lesion_d2.web": ["static/*"],
     },
     python_requires=">=3.10",
-    # Detectron2 itself is not on the package index under its name: see docs/install.md.
+    # What outlining needs; onnx, or train and Detectron2, compute the network: see docs/install.md.
     install_requires=[
-        "contourpy",
         "filelock",
-        "httpx2>=2",
-        "jinja2>=3",
-        "kornia-rs>=0.2",
-        "matplotlib>=3.8",
         "numpy>=2.0",
         "opencv-python-headless>=4.10",
         "Pillow>=11.3",  # the first with AVIF
         "pycocotools>=2.0.8",
-        "safetensors>=0.4.3",
-        "scipy>=1.15",
         "simplejpeg>=1.8",
-        "tabulate",
-        "timm>=1.0",
-        "torch>=2.11",
-        "torchvision",
         "tqdm",
-        # What Detectron2's Python code needs.
-        "black",
-        "cloudpickle",
-        "fvcore>=0.1.5",
-        "hydra-core>=1.1",
-        "iopath>=0.1.9,<0.1.11",
-        "omegaconf>=2.1,<2.4",
-        "packaging",
-        "setuptools<81",  # detectron2.model_zoo imports pkg_resources
-        "tensorboard",
-        "termcolor>=1.1",
         "yacs>=0.1.8",
     ],
     extras_require={
-        # Computes a model that was exported to .onnx, see docs/install.md.
-        "onnx": ["onnxruntime>=1.20"],
+        "onnx": ["onnxruntime>=1.20"],  # computes .onnx files, as that of the package
+        "train": [
+            "contourpy",
+            "httpx2>=2",
+            "jinja2>=3",
+            "kornia-rs>=0.2",
+            "matplotlib>=3.8",
+            "safetensors>=0.4.3",
+            "scipy>=1.15",
+            "tabulate",
+            "timm>=1.0",
+            "torch>=2.11",
+            "torchvision",
+            # What Detectron2's Python code needs; it is not on the package index under its name.
+            "black",
+            "cloudpickle",
+            "fvcore>=0.1.5",
+            "hydra-core>=1.1",
+            "iopath>=0.1.9,<0.1.11",
+            "omegaconf>=2.1,<2.4",
+            "packaging",
+            "setuptools<81",  # detectron2.model_zoo imports pkg_resources
+            "tensorboard",
+            "termcolor>=1.1",
+        ],
         "formats": ["pillow-heif", "pydicom>=3"],  # HEIC and DICOM
         "unet": ["segmentation-models-pytorch>=0.5"],  # configs/isic_unet_cpu.yaml
         "web": ["fastapi", "fastapi-offline", "python-multipart", "uvicorn"],  # tools/serve.py
