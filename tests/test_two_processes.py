@@ -20,7 +20,7 @@ STAGES = ((1, 5), (2, 2), (3, 4))
 
 
 class KeepWeights(HookBase):
-    """Writes this process's parameters before training and at the end of each epoch."""
+    """Writes this process's parameters and buffers before training, at the end of each epoch."""
 
     def before_train(self):
         self._write("start")
@@ -31,9 +31,9 @@ class KeepWeights(HookBase):
 
     def _write(self, name):
         model = self.trainer.checkpointer.model  # the one that is never wrapped
-        parameters = dict(model.named_parameters())
-        path = Path(self.trainer.cfg.OUTPUT_DIR, f"{name}_{comm.get_rank()}.pth")
-        torch.save({key: value.detach().clone() for key, value in parameters.items()}, path)
+        torch.save(
+            model.state_dict(), Path(self.trainer.cfg.OUTPUT_DIR, f"{name}_{comm.get_rank()}.pth")
+        )
 
 
 TRAIN = commands_train.train
@@ -46,27 +46,31 @@ def train_and_keep_weights(args):
     TRAIN(args)
 
 
+def train_in_two(folder, datasets, *arguments):
+    """Run tools/train_net.py --num-gpus 2 of three stages."""
+    opts = ("SOLVER.ITERS_PER_EPOCH", 2, "SOLVER.STAGES", STAGES, "SOLVER.WARMUP_ITERS", 0,
+            "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.CHECKPOINTS_KEPT", 9)  # fmt: skip
+    options = [str(item) for item in tiny_options(folder, *opts)]
+    command = ["train_net.py", "--config-file", DEMO, "--num-gpus", "2", *arguments, *options]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(datasets))
+        patch.setattr(commands_train, "train", train_and_keep_weights)
+        patch.setattr("sys.argv", command)
+        load_tool("train_net").main()
+
+
 @pytest.fixture(scope="module")
 def folder(tiny_root, tmp_path_factory):
-    """The folder of a run of three stages that tools/train_net.py --num-gpus 2 made."""
+    """The folder of such a run."""
     folder = tmp_path_factory.mktemp("two")
-    opts = ("SOLVER.ITERS_PER_EPOCH", 2, "SOLVER.STAGES", STAGES, "SOLVER.WARMUP_ITERS", 0,
-            "SOLVER.CHECKPOINTS_KEPT", 9)  # fmt: skip
-    options = [str(item) for item in tiny_options(folder, *opts)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DETECTRON2_DATASETS", str(tiny_root.parent))
-        patch.setattr(commands_train, "train", train_and_keep_weights)
-        patch.setattr(
-            "sys.argv", ["train_net.py", "--config-file", DEMO, "--num-gpus", "2", *options]
-        )
-        load_tool("train_net").main()
+    train_in_two(folder, tiny_root.parent)
     return folder
 
 
-def test_both_processes_hold_equal_weights_in_every_stage(folder):
+def test_both_processes_hold_equal_weights_and_statistics_in_every_stage(folder):
     for name in ("epoch0", "epoch1", "epoch2"):
         left, right = (load(folder / f"{name}_{rank}.pth") for rank in (0, 1))
-        assert left
+        assert any("running_var" in key for key in left)
         assert differences(left, right) == []
     last = load(folder / "epoch2_0.pth")
     final = load(folder / "model_final.pth")["model"]
@@ -92,6 +96,22 @@ def test_the_main_process_validates_all_images_and_writes(folder):
     assert counts == [5, 5, 5]
     assert sum("val_total_loss" in line for line in lines) == 3
     assert (folder / "model_best.pth").exists()
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped(folder, tiny_root, tmp_path):
+    for name in ("model_0000003.pth", "model_best.pth"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
+    train_in_two(tmp_path, tiny_root.parent, "--resume")
+    final, expected = (load(run / "model_final.pth") for run in (tmp_path, folder))
+    assert differences(final, expected) == []
+    lines = [(run / "metrics.json").read_text().splitlines()[-1] for run in (tmp_path, folder)]
+    found, wanted = (
+        {k: v for k, v in json.loads(line).items() if k.startswith(("lesion/", "val_"))}
+        for line in lines
+    )
+    assert found
+    assert found == wanted
 
 
 def refuse(_):
@@ -123,9 +143,11 @@ def test_torchrun_gives_what_one_process_gives(straight_run, tiny_root, tmp_path
     options[options.index("OUTPUT_DIR") + 1] = str(tmp_path / "one")
     status, _, stderr = run_python(*arguments, *options, **environment)
     assert status == 0, stderr
-    for name in ("per_image.csv", "predictions.json"):
-        one, many = (tmp_path / run / "eval" / "tiny_test" / name for run in ("one", "many"))
-        assert many.read_bytes() == one.read_bytes()
+    one, many = (tmp_path / run / "eval" / "tiny_test" for run in ("one", "many"))
+    files = [path.relative_to(one) for path in one.rglob("*.*")]
+    assert len([name for name in files if name.parent.name in ("submission", "truth")]) == 12
+    for name in files:
+        assert (many / name).read_bytes() == (one / name).read_bytes()
 
 
 def test_torchrun_counts_its_processes(straight_run, tiny_root, tmp_path):

@@ -3,10 +3,11 @@
 import logging
 from typing import Any
 
+import torch
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.utils import comm
 from tabulate import tabulate
-from torch import nn
+from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lesion_d2.config.schedule import Stage, stage_at
@@ -56,7 +57,8 @@ class StagedFreeze(HookBase):
 
     The model must be unwrapped when training starts: with several processes the hook wraps it in
     ``DistributedDataParallel`` at each stage start, because the wrapper expects a gradient from
-    just the parameters that trained when it was made.
+    just the parameters that trained when it was made. Running statistics, which the wrapper leaves
+    to each process, are averaged over the processes after each step.
     """
 
     def __init__(self, stages: list[Stage]) -> None:
@@ -72,6 +74,25 @@ class StagedFreeze(HookBase):
         for module in self._frozen:
             module.eval()  # running statistics of a frozen BatchNorm stay too; evaluation resets it
         self.trainer.storage.put_scalar("stage", stage.freeze_at, smoothing_hint=False)
+
+    def after_step(self) -> None:
+        """Give all processes the same running statistics, before they are averaged or saved."""
+        if comm.get_world_size() == 1:
+            return
+        statistics = [
+            getattr(module, name)
+            for module in self.trainer._trainer.model.modules()
+            for name in ("running_mean", "running_var")
+            if module.training and getattr(module, name, None) is not None
+        ]
+        if statistics:
+            mean = torch.cat(statistics)
+            distributed.all_reduce(mean)
+            mean /= comm.get_world_size()
+            for own, shared in zip(
+                statistics, mean.split([len(own) for own in statistics]), strict=True
+            ):
+                own.copy_(shared)
 
     def _enter(self, stage: Stage) -> None:
         loop = self.trainer._trainer
