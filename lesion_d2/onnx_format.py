@@ -42,12 +42,12 @@ def read_texts(data: bytes) -> dict[str, str]:
         if field == _MODEL_GRAPH:
             _check_graph(value)
         elif field == _MODEL_OPSET:
-            if any(number == 1 and bytes(text) for number, text in _fields(value)):
+            if any(number == 1 and _text(text) for number, text in _fields(value)):
                 raise ValueError("it has operators outside the ONNX standard")
         elif field == _MODEL_METADATA:
             size += len(value)
             entry = dict(_fields(value))
-            texts[bytes(entry[1]).decode()] = bytes(entry[2]).decode()
+            texts[_text(entry[1])] = _text(entry[2])
     if size > MAX_METADATA:
         raise ValueError(f"its metadata have {size} bytes, more than {MAX_METADATA}")
     return texts
@@ -79,7 +79,7 @@ def _read_tensor(tensor: memoryview) -> tuple[str, npt.NDArray]:
         elif field == _TENSOR_TYPE:
             kind = value
         elif field == _TENSOR_NAME:
-            name = bytes(value).decode()
+            name = _text(value)
         elif field == _TENSOR_BYTES:
             content = value
     if kind not in _TYPES:
@@ -95,7 +95,7 @@ def _check_graph(graph: memoryview) -> None:
             _check_tensor(value)
         elif field == _GRAPH_NODE:
             for part, content in _fields(value):
-                if part == _NODE_DOMAIN and bytes(content):
+                if part == _NODE_DOMAIN and _text(content):
                     raise ValueError("it has operators outside the ONNX standard")
                 if part == _NODE_ATTRIBUTE:
                     for number, item in _fields(content, _ATTRIBUTE_KNOWN, "attribute"):
@@ -132,6 +132,12 @@ def _fields(
             raise ValueError("it is cut off")
         yield field, message[place : place + length]
         place += length
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, memoryview):  # bytes() would take as much memory as the number says
+        raise ValueError("it has a number where a text belongs")
+    return bytes(value).decode()
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
