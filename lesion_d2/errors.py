@@ -60,6 +60,23 @@ def naming_missing_packages() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def naming_killed_workers() -> Iterator[None]:
+    """Turn what torch raises when a process of a data loader was killed into a LesionError.
+
+    It is also found in the text of another process's traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        if "DataLoader worker (pid" in str(error) and not isinstance(error, LesionError):
+            raise LesionError(
+                "a process that reads images was killed, most likely for memory; lower "
+                "DATALOADER.NUM_WORKERS"
+            ) from error
+        raise
+
+
 def quiet_libraries() -> None:
     """Silence what Detectron2 and torch say of their own code: a user can do nothing about it."""
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
@@ -80,7 +97,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
     share_cpus()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with naming_missing_packages():
+        with naming_missing_packages(), naming_killed_workers():
             status = main() or 0
         sys.stdout.flush()
     except LesionError as error:

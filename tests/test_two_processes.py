@@ -1,6 +1,8 @@
 """Training in two processes over gloo, on the CPU."""
 
 import json
+import os
+import signal
 from argparse import Namespace
 from pathlib import Path
 
@@ -129,6 +131,25 @@ def test_a_users_error_crosses_process_borders_as_one_line(capsys):
         run_tool(lambda: launch_run(fail_in_a_worker_of_the_second_process, args))
     assert exit_.value.code == 1
     assert capsys.readouterr().err == "error: ISIC_0000003.jpg: broken; convert again\n"
+
+
+def kill_itself(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose_a_worker(args):
+    if comm.get_rank() == args.num_gpus - 1:
+        list(DataLoader([0], num_workers=1, collate_fn=kill_itself))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_worker_of_a_loader_is_one_line(processes, capsys):
+    args = Namespace(num_gpus=processes, num_machines=1, machine_rank=0, dist_url="auto")
+    with pytest.raises(SystemExit) as exit_:
+        run_tool(lambda: launch_run(lose_a_worker, args))
+    assert exit_.value.code == 1
+    words = "a process that reads images was killed, most likely for memory"
+    assert capsys.readouterr().err == f"error: {words}; lower DATALOADER.NUM_WORKERS\n"
 
 
 def test_torchrun_gives_what_one_process_gives(straight_run, tiny_root, tmp_path):
