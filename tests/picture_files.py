@@ -1,11 +1,16 @@
-"""Drawn pictures in every format that is read, and ways to damage a file."""
+"""Drawn pictures in every format that is read, ways to damage a file, and what is made of it."""
 
 import io
 import zlib
+from fractions import Fraction
 
 import cv2
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageOps
+
+from lesion_d2.images.reading import decode_image, decode_mask, read_header, read_image
+from lesion_d2.images.source import BadFileError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -116,3 +121,31 @@ def scan_of(jpeg):
     """Return where the pixels of a JPEG file begin."""
     scan = jpeg.index(b"\xff\xda")
     return scan + 2 + int.from_bytes(jpeg[scan + 2 : scan + 4], "big")
+
+
+def shown_by_pillow(data):
+    """Return the BGR pixels of a file as Pillow turns them."""
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[..., ::-1]
+
+
+def shown(data, tmp_path):
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    return read_image(path)
+
+
+def refused(data):
+    """Return why a file is refused, by header, as an image and as a mask alike."""
+    reasons = set()
+    for read in (
+        lambda: decode_image(data, read_header(data), Fraction(1)),
+        lambda: decode_mask(data, read_header(data)),
+    ):
+        with pytest.raises(BadFileError) as caught:
+            read()
+        reasons.add((caught.value.reason, str(caught.value)))
+    assert len(reasons) == 1
+    return reasons.pop()
