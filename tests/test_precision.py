@@ -1,5 +1,6 @@
 """The warning where bfloat16 is asked for and the processor lacks it."""
 
+import copy
 from collections import Counter
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from detectron2.utils import logger as d2_logger
 from tiny import run_python
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.modeling import build_network, precision
@@ -131,3 +133,33 @@ def test_where_onednn_refuses_torch_computes(monkeypatch):
     finally:
         hook.remove()
         precision._onednn_takes_bfloat16.cache_clear()
+
+
+def test_depthwise_convolutions_train_in_32_bits_beside_others_in_16():
+    torch.manual_seed(0)
+    exact = nn.Sequential(
+        nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 5, stride=2, groups=8), nn.Conv2d(8, 4, 1)
+    )
+    mixed = copy.deepcopy(exact)
+    names = list(mixed.state_dict())
+    precision.lay_out_for_bfloat16(mixed)
+    average = AveragedModel(mixed)  # a copy must compute with its own weights
+    types = []
+    for module in mixed:
+        module.register_forward_hook(lambda module, x, y: types.append(y.dtype))
+    image = torch.rand(2, 4, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mixed(image)
+    assert types == [torch.bfloat16, torch.float32, torch.bfloat16]
+    assert list(mixed.state_dict()) == names
+    torch.testing.assert_close(found.float(), exact(image), rtol=0.05, atol=0.02)
+    found.sum().backward()
+    exact(image).sum().backward()
+    for ours, theirs in zip(mixed.parameters(), exact.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0.05, atol=0.5)
+    before = average(image).detach()
+    with torch.no_grad():
+        for parameter in mixed.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(average(image), before)
+    torch.testing.assert_close(before, exact(image))

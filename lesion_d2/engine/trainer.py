@@ -32,7 +32,7 @@ from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling import build_network
-from lesion_d2.modeling.precision import settle_bfloat16
+from lesion_d2.modeling.precision import lay_out_for_bfloat16, settle_bfloat16
 from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.segmenter import Segmenter
 
@@ -74,6 +74,7 @@ class LesionTrainer(DefaultTrainer):
             loop = AMPTrainer if model.device.type == "cuda" else BFloat16Trainer
         if loop is BFloat16Trainer:
             settle_bfloat16("SOLVER.AMP.ENABLED False")
+            lay_out_for_bfloat16(model)
         optimizer = self.build_optimizer(cfg, model)
         self._trainer = loop(model, self.build_train_loader(cfg), optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
