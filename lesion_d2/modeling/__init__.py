@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling import roi_align as roi_align
 from lesion_d2.modeling import timm_backbone as timm_backbone
+from lesion_d2.modeling import torchvision_mask_rcnn as torchvision_mask_rcnn
 from lesion_d2.modeling import unet as unet
 
 
