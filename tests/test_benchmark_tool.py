@@ -7,6 +7,8 @@ import os
 import cv2
 import pytest
 import torch
+from detectron2.modeling import build_model
+from test_torchvision_peer import PEER
 from tiny import DEMO, ROOT, load_tool, run_python
 
 from lesion_d2.errors import LesionError
@@ -27,7 +29,8 @@ def threads_as_before(monkeypatch):
 def measure(command, tmp_path, monkeypatch, *arguments):
     """Run a subcommand with one repeat; returns its sections, checked for completeness."""
     output = tmp_path / "result.json"
-    line = [command, "--repeats", "1", "--threads", "1", "--output", output, *arguments]
+    repeats = [] if command == "pareto" else ["--repeats", "1"]
+    line = [command, *repeats, "--threads", "1", "--output", output, *arguments]
     monkeypatch.setattr("sys.argv", ["benchmark", *map(str, line)])
     load_tool("benchmark").main()
     content = json.loads(output.read_text())
@@ -39,15 +42,18 @@ def measure(command, tmp_path, monkeypatch, *arguments):
     for section in content["sections"]:
         for figures in section["contenders"].values():
             assert all(0 < value < math.inf for value in numbers(figures))
-            assert len(figures["seconds"]) == 1
+            assert len(figures["seconds"]) == (2 if command == "pareto" else 1)
             assert list(figures["speed_against"]) == section["rivals"]
     return [section["contenders"] for section in content["sections"]]
+
+
+ACCURACY = ("mean IoU", "Jaccard", "from", "to", "both faster and better")
 
 
 def numbers(value):
     if isinstance(value, dict):
         # A random network may find nothing.
-        counted = [item for key, item in value.items() if key != "mean IoU"]
+        counted = [item for key, item in value.items() if key not in ACCURACY]
         return [number for item in counted for number in numbers(item)]
     if isinstance(value, list):
         return [number for item in value for number in numbers(item)]
@@ -128,9 +134,33 @@ def test_predict(tmp_path, monkeypatch):
     assert files["lesion_d2"]["mean IoU"] == pytest.approx(shared, abs=0.05)
 
 
+def test_pareto(tiny_cfg, tmp_path, monkeypatch, capsys):
+    cfg = tiny_cfg(tmp_path / "peer", *PEER)
+    (tmp_path / "peer").mkdir()
+    (tmp_path / "peer" / "config.yaml").write_text(cfg.dump())
+    torch.manual_seed(0)
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "peer" / "model_best.pth")
+    monkeypatch.setattr("lesion_d2.benchmark.pareto.has_bfloat16", lambda: False)
+    runs = ["--runs", "pretrained", tmp_path / "peer"]
+    (found,) = measure("pareto", tmp_path, monkeypatch, *PICTURES, *runs)
+    ours = ("pretrained, float32", "pretrained, ONNX")
+    assert list(found) == [*ours, "pretrained, DefaultPredictor", "peer, float32"]
+    for name, figures in found.items():
+        assert 0 <= figures["from"] <= figures["Jaccard"] <= figures["to"] <= 1
+        assert ("both faster and better" in figures) == (name in ours)
+    good, *others = (found[name]["Jaccard"] for name in [*ours, "pretrained, DefaultPredictor"])
+    assert good > 0.6  # a drawn lesion is easy
+    assert others == pytest.approx([good, good], abs=0.02)
+    assert found["peer, float32"]["Jaccard"] < good
+    assert cv2.imread(str(tmp_path / "result.png")).shape[1] > 1000
+    assert "both faster and better" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["pareto", "--runs", "nowhere"], "nowhere"),
+        (["pareto", "--runs", "pretrained", "pretrained"], "--runs: pretrained, pretrained; give"),
         (["convert", "--dataset", "nowhere"], "--dataset: nowhere: give a folder that holds"),
         (["train", "--dataset", "nowhere"], "--dataset: nowhere: holds no train.json"),
         (["train", "--config-file", "nowhere.yaml"], "nowhere.yaml"),

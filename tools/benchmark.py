@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Measure speed beside the usual ways to do the same, in one process run.
 
-Called as: tools/benchmark.py {convert,load,train,predict} [option ...]
+Called as: tools/benchmark.py {convert,load,train,predict,pareto} [option ...]
 """
 
 import argparse
@@ -20,6 +20,8 @@ method. Pictures are drawn unless --dataset is given.
 
 examples:
   tools/benchmark.py convert --images 24
+  tools/benchmark.py pareto --dataset datasets/isic2018 --images 649 \\
+      --runs pretrained output/isic_unet_lite output/isic_torchvision
   tools/benchmark.py predict --dataset datasets/isic2018 --images 100 \\
       --config-file output/isic_mrcnn/config.yaml --weights output/isic_mrcnn/model_best.pth
 """
@@ -31,6 +33,7 @@ COMMANDS = {
     "load": ("training samples against DatasetMapper", ARCHIVE, 24, "767x1022 2000x3008"),
     "train": ("training steps against DefaultTrainer", CONVERTED, 8, "192x256"),
     "predict": ("prediction against DefaultPredictor", CONVERTED, 16, "450x600"),
+    "pareto": ("speed and accuracy of trained models and their peers", CONVERTED, 16, "192x256"),
 }
 
 
@@ -54,6 +57,14 @@ def main() -> None:
     path = output or Path("output", "benchmark", f"{command}.json")
     results.write_results(path, sections, benchmark=command, machine=machine, options=arguments)
     print(f"written: {path}")
+    if command == "pareto":
+        from lesion_d2.figures.pareto import pareto_figure
+        from lesion_d2.figures.style import save_figure
+
+        (section,) = sections
+        title = f"{section.title}\n{machine['processor']}, {machine['threads']} thread(s)"
+        figure = pareto_figure(section.to_dict()["contenders"], title)
+        print(f"written: {save_figure(figure, path.with_suffix('.png'))}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,10 +79,16 @@ def parse_arguments() -> argparse.Namespace:
         default = [height_and_width(size) for size in sizes.split()]
         what = f"of drawn pictures, in turn (default: {sizes})"
         add("--sizes", type=height_and_width, nargs="+", default=default, metavar="HxW", help=what)
-        add("--repeats", type=positive, default=5, metavar="N", help="timed rounds (default: 5)")
+        if command == "pareto":  # each image is a round
+            what = "folders of trainings, or pretrained for the model that comes with lesion_d2"
+            add("--runs", nargs="+", required=True, metavar="DIR", help=what)
+            sub.set_defaults(repeats=1)
+        else:
+            what = "timed rounds (default: 5)"
+            add("--repeats", type=positive, default=5, metavar="N", help=what)
         add("--threads", type=positive, metavar="N", help="default: the CPUs available")
         add("--output", type=Path, metavar="FILE", help=f"default: output/benchmark/{command}.json")
-        if command == "convert":
+        if command in ("convert", "pareto"):
             continue
         if command == "load":
             what = "loaded a round (default: 8)"

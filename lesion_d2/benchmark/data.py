@@ -30,6 +30,7 @@ class Options:
     config_file: str = ""
     opts: Sequence[str] = ()
     weights: Path | None = None  # a checkpoint of the config; None leaves weights random
+    runs: Sequence[str] = ()  # folders of trainings, or "pretrained"
 
 
 def open_archive(options: Options, *, repeat: bool = False) -> Archive:

@@ -27,7 +27,7 @@ class Section:
     count: int  # units in one round
     seconds: Mapping[str, Sequence[float]]  # of each round, by name
     rivals: Sequence[str]  # names of those whose speed the others' are compared with
-    columns: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # by title, then name
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by title, then name
 
     def figures(self, name: str) -> dict[str, Any]:
         """Return the figures of a contender."""
