@@ -35,7 +35,8 @@ def test_import_is_light():
 def test_without_detectron2_one_line_says_how_to_install_it():
     code = (
         "import sys; sys.modules['detectron2'] = None; import lesion_d2;"
-        "from lesion_d2.errors import run_tool; run_tool(lesion_d2.LesionPredictor.pretrained)"
+        "from lesion_d2.errors import run_tool;"
+        "run_tool(lambda: lesion_d2.LesionPredictor.from_config('configs/demo.yaml'))"
     )
     status, _, stderr = run_python("-c", code)
     assert status == 1
