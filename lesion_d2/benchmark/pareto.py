@@ -116,7 +116,7 @@ def _section(
         if contenders[name].ours
     }
     columns: dict[str, dict[str, Any]] = {
-        "network,\nms": {name: float(np.median(values)) for name, values in network.items()},
+        "network, ms": {name: float(np.median(values)) for name, values in network.items()},
         "Jaccard": {name: level[name] for name in trained},
         "from": {name: low for name, (low, _) in intervals.items()},
         "to": {name: high for name, (_, high) in intervals.items()},

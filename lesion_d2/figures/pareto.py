@@ -19,6 +19,9 @@ def pareto_figure(contenders: Mapping[str, Mapping[str, Any]], title: str) -> Fi
     ax = figure.subplots()
     ax.set(xscale="log", xlabel="file to mask on disk, milliseconds an image (median)")
     ax.set(ylabel="mean Jaccard index (95 % interval)")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("{x:g}")
+    ax.tick_params(axis="x", which="minor", labelsize=7)
     ax.grid(alpha=0.3, which="both")
     ax.spines[["top", "right"]].set_visible(False)
     drawn = {name: one for name, one in contenders.items() if "Jaccard" in one}
