@@ -32,15 +32,9 @@ _IMPORTS = ("detectron2", "torch", "torchvision", "numpy", "cv2", "PIL", "pycoco
 
 def library_versions() -> dict[str, str]:
     """Return the version of each installed package that holds one of the imports."""
-    # As importlib.metadata.packages_distributions finds them, which takes ten times as long.
-    packages: dict[tuple[int, str], str] = {}
-    for package in importlib.metadata.distributions():
-        tops = (package.read_text("top_level.txt") or "").split()
-        files = "" if tops else package.read_text("RECORD") or ""
-        for top in {*tops, *(line.partition("/")[0] for line in files.splitlines())}:
-            if top in _IMPORTS:
-                packages[_IMPORTS.index(top), package.metadata["Name"]] = package.version
-    return {name: packages[place, name] for place, name in sorted(packages)}
+    packages = importlib.metadata.packages_distributions()
+    names = [name for imported in _IMPORTS for name in sorted(set(packages.get(imported, ())))]
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
