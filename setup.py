@@ -20,7 +20,7 @@ setup(
     install_requires=[
         "filelock",
         "numpy>=2.0",
-        "opencv-python-headless>=4.10",
+        "opencv-python-headless>=4.12",  # before: CVE-2025-53644
         "Pillow>=11.3",  # the first with AVIF
         "pycocotools>=2.0.8",
         "simplejpeg>=1.8",
