@@ -244,6 +244,7 @@ BAD_VALUES = [
     ("TEST.VIEWS", ()),
     ("TEST.VIEW_SCALES", ("a",)),
     ("TEST.VIEW_SCALES", (1000.0,)),
+    ("TEST.SECOND_LOOK", -1.0),
     ("TEST.POSTPROCESSING", (5,)),
     ("TEST.AUG.ENABLED", True),
 ]

@@ -67,6 +67,7 @@ VIEWS = [
     ["TEST.VIEWS", ("identity", "rotate90", "horizontal"), "TEST.VIEW_SCALES", (1.0, 0.77)],
     ["INPUT.MIN_SIZE_TEST", 301, "TEST.INSTANCE_CHOICE", "consensus"],
     ["INPUT.MIN_SIZE_TEST", 0],
+    ["TEST.SECOND_LOOK", 2.0],
 ]
 
 

@@ -6,9 +6,9 @@ import torch
 
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.candidates import SYMMETRIES, View, build_views, detect
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.segmenter import Segmenter, TorchNetwork, load_segmenter
+from lesion_d2.prediction.views import SYMMETRIES, View, build_views, detect
 
 
 @pytest.fixture(scope="module")

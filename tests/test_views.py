@@ -1,4 +1,4 @@
-"""Views of an image and the way back."""
+"""Views of an image and the way back, and the second look at a part of it."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.candidates import SYMMETRIES, View, build_views
+from lesion_d2.prediction.candidates import Candidates, Found, merge
+from lesion_d2.prediction.views import SYMMETRIES, View, build_views, detect, look_again
 
 SIDES = st.integers(1, 9)
 
@@ -82,3 +83,71 @@ def test_every_symmetry_at_every_scale():
 def test_wrong_settings(symmetries, scales, key):
     with pytest.raises(LesionError, match=key):
         build_views(symmetries, scales)
+
+
+class FindsBright:
+    """A network that finds the box around all bright pixels, and remembers what it was shown."""
+
+    engine = "numpy"
+
+    def __init__(self):
+        self.shown = []
+
+    def __call__(self, images):
+        self.shown += list(images)
+        return [self._find(image[0] > 127) for image in images]
+
+    @staticmethod
+    def _find(bright):
+        rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+        count = int(bright.any())
+        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if count else [0] * 4
+        return Found(
+            np.full(count, 0.9, np.float32),
+            np.array([box][:count], np.float32).reshape(-1, 4),
+            np.ones((count, 28, 28), np.float32),
+        )
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_a_second_look_finds_the_same_place_in_a_larger_picture(data):
+    height, width = data.draw(st.integers(60, 90)), data.draw(st.integers(60, 130))
+    y0, x0 = data.draw(st.integers(0, height - 20)), data.draw(st.integers(0, width - 20))
+    y1 = data.draw(st.integers(y0 + 12, min(y0 + 40, height)))
+    x1 = data.draw(st.integers(x0 + 12, min(x0 + 40, width)))
+    image = np.zeros((3, height, width), np.uint8)
+    image[:, y0:y1, x0:x1] = 255
+    network = FindsBright()
+    found = detect(network, [image], [View("identity")])
+    (seen,) = look_again(network, [image], found, 2.0)
+    # A rectangle's standard deviation is its side over the root of 12.
+    share = 2 * 4 / 12**0.5 * max((x1 - x0) / width, (y1 - y0) / height)
+    if share >= 1:
+        assert len(seen) == len(network.shown) == 1
+        return
+    first, again = network.shown
+    assert again.shape == first.shape
+    magnified = np.count_nonzero(again > 127) / np.count_nonzero(first > 127)
+    assert magnified == pytest.approx(1 / max(share, 1 / 4) ** 2, rel=0.15)
+    truth = Candidates(np.ones(1, np.float32), image[:1] / np.float32(255), np.ones(1, np.float32))
+    for candidates in seen[1], merge(seen):
+        assert merge([truth, candidates]).agreement[0] > 0.85
+
+
+def test_no_second_look_without_a_finding_or_at_the_whole_image():
+    network = FindsBright()
+    images = [np.full((3, 64, 96), value, np.uint8) for value in (0, 255)]
+    found = detect(network, images, [View("identity")])
+    assert look_again(network, images, found, 2.0) == found
+    assert len(network.shown) == 2
+
+
+def test_a_second_look_changes_only_the_images_that_have_one():
+    network = FindsBright()
+    images = [np.zeros((3, 64, 96), np.uint8) for _ in range(3)]
+    images[1][:, 20:36, 30:50] = 255
+    found = detect(network, images, [View("identity"), View("horizontal")])
+    again = look_again(network, images, found, 2.0)
+    assert [len(views) for views in again] == [2, 3, 2]
+    assert [len(views) for views in found] == [2, 2, 2]

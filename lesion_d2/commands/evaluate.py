@@ -88,9 +88,10 @@ def evaluation_text(metrics: dict[str, Any]) -> str:
         rows.append((metric.words, *(f"{value:{metric.mean_format}}" for value in values)))
     size = "originals" if metrics["resolution"] == "original" else "data set's images"
     views = len(metrics["views"]) * len(metrics["view_scales"])
+    again = " and a second look" if metrics["second_look"] else ""
     lines = [
-        f"{metrics['dataset']}: {n} images at the size of the {size}, {views} view(s), split "
-        f"{metrics['split_fingerprint'][:12]}, weights {metrics['weights_sha256'][:12]}, "
+        f"{metrics['dataset']}: {n} images at the size of the {size}, {views} view(s){again}, "
+        f"split {metrics['split_fingerprint'][:12]}, weights {metrics['weights_sha256'][:12]}, "
         f"seed {metrics['seed']}, "
         + ", ".join(f"{name} {version}" for name, version in metrics["versions"].items()),
         tabulate(rows, headers=["metric", "mean", "95 % from", "to"], disable_numparse=True),

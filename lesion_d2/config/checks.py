@@ -154,6 +154,7 @@ RULES = {
     "TEST.PRECISION": _TEXT,
     "TEST.VIEWS": _different(_TEXT),
     "TEST.VIEW_SCALES": _different(_number(0.1, 10)),
+    "TEST.SECOND_LOOK": _number(0, 10),
     "TEST.INSTANCE_CHOICE": _TEXT,
     "TEST.POSTPROCESSING": _several(_TEXT),
     # Detectron2's keys that nothing here reads.

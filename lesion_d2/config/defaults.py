@@ -69,6 +69,8 @@ def get_lesion_cfg() -> Any:
     # instances is submitted, and how its soft mask becomes the submitted one.
     cfg.TEST.VIEWS = ("identity",)
     cfg.TEST.VIEW_SCALES = (1.0,)
+    # Sides of the part of an image that the network sees again, in sides of what it found; 0: none
+    cfg.TEST.SECOND_LOOK = 0.0
     cfg.TEST.INSTANCE_CHOICE = "top_score"
     cfg.TEST.POSTPROCESSING = ("threshold", "largest_component", "fill_holes")
     # Folder of masks at the originals' size, named as the challenge names them, to score at that

@@ -17,7 +17,8 @@ CONDITIONS = ("split_fingerprint", "score_threshold", "resolution")
 # What may differ: the things to compare.
 SETTINGS = (
     *("dataset", "input_fingerprint", "weights", "weights_sha256", "seed", "min_size_test"),
-    *("precision", "views", "view_scales", "instance_choice", "postprocessing", "mask_threshold"),
+    *("precision", "views", "view_scales", "second_look", "instance_choice", "postprocessing"),
+    "mask_threshold",
 )
 Row = dict[str, Any]
 ROW_FIELDS = (

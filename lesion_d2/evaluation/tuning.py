@@ -12,25 +12,20 @@ from lesion_d2.evaluation.failure_detection import FAILURE_IOU
 from lesion_d2.evaluation.metrics import METRICS, hold_against
 from lesion_d2.evaluation.statistics import mean_interval, paired_interval
 from lesion_d2.images.run_lengths import encode_mask
-from lesion_d2.prediction.candidates import (
-    INSTANCE_CHOICES,
-    SYMMETRIES,
-    Network,
-    build_views,
-    detect,
-    merge,
-)
+from lesion_d2.prediction.candidates import INSTANCE_CHOICES, Network, merge
 from lesion_d2.prediction.confidence import feature_row
 from lesion_d2.prediction.lesion import Postprocessing
 from lesion_d2.prediction.outliner import submit
+from lesion_d2.prediction.views import SYMMETRIES, build_views, detect, look_again
 
-# name -> (symmetries, scales); the first is the plain prediction.
-VIEW_SETS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
-    "identity": (("identity",), (1.0,)),
-    "horizontal flip": (("identity", "horizontal"), (1.0,)),
-    "flips": (("identity", "horizontal", "vertical", "rotate180"), (1.0,)),
-    "flips and quarter turns": (tuple(SYMMETRIES), (1.0,)),
-    "three scales": (("identity",), (1.0, 0.8, 1.25)),
+# name -> (symmetries, scales, margin of the second look); the first is the plain prediction.
+VIEW_SETS: dict[str, tuple[tuple[str, ...], tuple[float, ...], float]] = {
+    "identity": (("identity",), (1.0,), 0.0),
+    "horizontal flip": (("identity", "horizontal"), (1.0,), 0.0),
+    "flips": (("identity", "horizontal", "vertical", "rotate180"), (1.0,), 0.0),
+    "flips and quarter turns": (tuple(SYMMETRIES), (1.0,), 0.0),
+    "three scales": (("identity",), (1.0, 0.8, 1.25), 0.0),
+    "second look": (("identity",), (1.0,), 1.75),
 }
 # What the challenge's text demands: one region without holes.
 ONE_REGION = ("threshold", "largest_component", "fill_holes")
@@ -49,10 +44,11 @@ class Setting(NamedTuple):
 
     def options(self) -> dict[str, Any]:
         """Return it as keys of ``cfg.TEST``."""
-        symmetries, scales = VIEW_SETS[self.views]
+        symmetries, scales, second_look = VIEW_SETS[self.views]
         return {
             "VIEWS": symmetries,
             "VIEW_SCALES": scales,
+            "SECOND_LOOK": second_look,
             "INSTANCE_CHOICE": self.choice,
             "POSTPROCESSING": self.steps,
         }
@@ -113,13 +109,19 @@ def measure(
     jaccard: dict[Setting, list[float]] = {setting: [] for setting in settings}
     features: dict[Setting, list[list[float]]] = {setting: [] for setting in settings}
     postprocess = {setting.steps: Postprocessing(setting.steps) for setting in settings}
-    views = {setting.views: build_views(*VIEW_SETS[setting.views]) for setting in settings}
+    views = {s.views: build_views(*VIEW_SETS[s.views][:2]) for s in settings}
     every = list(dict.fromkeys(itertools.chain.from_iterable(views.values())))
     for member in itertools.chain.from_iterable(batches):
         truth, size = ground_truth_rle(member), (member["height"], member["width"])
-        (seen,) = detect(network, [member["image"].numpy()], every)
-        found = dict(zip(every, seen, strict=True))
-        merged = {name: merge([found[view] for view in members]) for name, members in views.items()}
+        images = [member["image"].numpy()]
+        (seen,) = detect(network, images, every)
+        by_view = dict(zip(every, seen, strict=True))
+        merged = {}
+        for name, members in views.items():
+            found = [[by_view[view] for view in members]]
+            if margin := VIEW_SETS[name][2]:
+                found = look_again(network, images, found, margin)
+            merged[name] = merge(found[0])
         for setting in settings:
             lesion = submit(merged[setting.views], setting.choice, postprocess[setting.steps], size)
             outcome = hold_against(truth, encode_mask(lesion.mask))

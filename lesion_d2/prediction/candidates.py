@@ -1,9 +1,5 @@
-"""What a model finds in an image, as soft masks, and the average of several views of it.
+"""What a model finds in an image, as soft masks, and the average of several views of it."""
 
-Views are turned, mirrored and scaled copies of the image: test-time augmentation.
-"""
-
-import itertools
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,77 +7,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-
-from lesion_d2.errors import LesionError
 
 Floats = npt.NDArray[np.float32]
 
 MASK_THRESHOLD = 0.5
 # Instances of two views are one finding from this IoU on, as proposals match in Detectron2.
 MATCH_IOU = 0.5
-
-
-# Whether rows and columns swap first, then which axes are reversed: -2 top to bottom, -1 left to
-# right. These are the eight symmetries of a rectangle's pixels; "rotate90" is counter-clockwise.
-SYMMETRIES: dict[str, tuple[bool, tuple[int, ...]]] = {
-    "identity": (False, ()),
-    "horizontal": (False, (-1,)),
-    "vertical": (False, (-2,)),
-    "rotate180": (False, (-2, -1)),
-    "rotate90": (True, (-2,)),
-    "rotate270": (True, (-1,)),
-    "transpose": (True, ()),
-    "antitranspose": (True, (-2, -1)),
-}
-
-
-@dataclass(frozen=True)
-class View:
-    """A symmetry of :data:`SYMMETRIES`, and a scale by which both sides are multiplied first."""
-
-    symmetry: str
-    scale: float = 1.0
-
-    def apply(self, image: npt.NDArray) -> npt.NDArray:
-        """Return the view of an image of shape (C, H, W), any dtype; scaled ones are float32."""
-        swap, axes = SYMMETRIES[self.symmetry]
-        if self.scale != 1:
-            height, width = (max(1, round(side * self.scale)) for side in image.shape[-2:])
-            # Pillow averages over what a pixel covers, as the network's images are resized.
-            channels = [Image.fromarray(channel.astype(np.float32)) for channel in image]
-            scaled = [c.resize((width, height), Image.Resampling.BILINEAR) for c in channels]
-            image = np.stack([np.asarray(channel) for channel in scaled])
-        return np.flip(image.swapaxes(-2, -1) if swap else image, axes)
-
-    def turned(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return (height, width) of an unscaled view of an image of that size."""
-        return size[::-1] if SYMMETRIES[self.symmetry][0] else size
-
-    def restore(self, maps: npt.NDArray) -> npt.NDArray:
-        """Turn maps of shape (..., H, W) made on an unscaled view back to the image."""
-        swap, axes = SYMMETRIES[self.symmetry]
-        maps = np.flip(maps, axes)
-        return maps.swapaxes(-2, -1) if swap else maps
-
-
-def build_views(symmetries: Sequence[str], scales: Sequence[float]) -> list[View]:
-    """Return each symmetry at each scale.
-
-    Raises:
-        LesionError: if there is none, or one is unknown, repeated or not positive.
-    """
-    unknown = [name for name in symmetries if name not in SYMMETRIES]
-    if unknown or not symmetries or len(set(symmetries)) != len(symmetries):
-        raise LesionError(
-            f"TEST.VIEWS: {tuple(symmetries)} is not a selection of {tuple(SYMMETRIES)}; give each "
-            "at most once and at least one"
-        )
-    if not scales or len(set(scales)) != len(scales) or not all(0.1 <= s <= 10 for s in scales):
-        raise LesionError(
-            f"TEST.VIEW_SCALES: {tuple(scales)}; give one or more different numbers, 0.1 to 10"
-        )
-    return [View(name, float(scale)) for scale in scales for name in symmetries]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,31 +62,6 @@ class Network(Protocol):
 
     def sharing(self, workers: int) -> AbstractContextManager[None]:
         """Let each of so many threads that call it compute in its share of the CPUs."""
-
-
-def detect(
-    network: Network, images: Sequence[npt.NDArray], views: Sequence[View]
-) -> list[list[Candidates]]:
-    """Run a network on views of images, shape (C, H, W); those of one size go through it together.
-
-    Those of different sizes do not: padding to a common size would change what is found.
-
-    Returns:
-        for each image the candidates in each view, turned back to the image's own H and W.
-    """
-    found: dict[tuple[int, View], Candidates] = {}
-    groups: dict[tuple[int, ...], list[tuple[int, View, npt.NDArray]]] = {}
-    for index, view in itertools.product(range(len(images)), views):
-        seen = view.apply(images[index])
-        groups.setdefault(seen.shape, []).append((index, view, seen))
-    for shape, group in groups.items():
-        results = network(np.stack([seen for *_, seen in group]))
-        for (index, view, _), item in zip(group, results, strict=True):
-            height, width = view.turned((images[index].shape[1], images[index].shape[2]))
-            scale = np.array([width / shape[2], height / shape[1]] * 2, np.float32)
-            masks = view.restore(paste(item.masks, item.boxes * scale, (height, width)))
-            found[index, view] = Candidates(item.scores, masks, np.ones_like(item.scores))
-    return [[found[index, view] for view in views] for index in range(len(images))]
 
 
 def paste(masks: Floats, boxes: Floats, size: tuple[int, int]) -> Floats:

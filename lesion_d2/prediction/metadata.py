@@ -14,7 +14,7 @@ GRAPH_STRIDE = 32  # both sides of a graph's input are multiples of it
 # Keys that say what is done around a graph; the others are fixed in it.
 CHANGEABLE = (
     *("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "TEST.VIEWS", "TEST.VIEW_SCALES"),
-    *("TEST.INSTANCE_CHOICE", "TEST.POSTPROCESSING", "TEST.CONFIDENCE"),
+    *("TEST.SECOND_LOOK", "TEST.INSTANCE_CHOICE", "TEST.POSTPROCESSING", "TEST.CONFIDENCE"),
 )
 
 

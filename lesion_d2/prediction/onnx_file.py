@@ -66,6 +66,7 @@ def read_onnx(path: str | Path, opts: Sequence[Any] = ()) -> OnnxModel:
         metadata = read_texts(data)
         check_format(metadata)
         cfg = CfgNode(json.loads(metadata["config"]))
+        cfg.TEST.setdefault("SECOND_LOOK", 0.0)  # a file from before there was one
         check_config(cfg)
         fixed = json.loads(metadata["config"])
         merge_options(cfg, opts)

@@ -9,16 +9,10 @@ import numpy.typing as npt
 from yacs.config import CfgNode
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.candidates import (
-    INSTANCE_CHOICES,
-    Candidates,
-    Network,
-    build_views,
-    detect,
-    merge,
-)
+from lesion_d2.prediction.candidates import INSTANCE_CHOICES, Candidates, Network, merge
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.lesion import Lesion, Postprocessing, describe_lesion
+from lesion_d2.prediction.views import build_views, detect, look_again
 
 
 def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
@@ -29,6 +23,7 @@ def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
         "precision": cfg.TEST.PRECISION,
         "views": list(cfg.TEST.VIEWS),
         "view_scales": list(cfg.TEST.VIEW_SCALES),
+        "second_look": cfg.TEST.SECOND_LOOK,
         "instance_choice": cfg.TEST.INSTANCE_CHOICE,
         "postprocessing": list(cfg.TEST.POSTPROCESSING),
     }
@@ -37,9 +32,10 @@ def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
 class Outliner:
     """Detects in each view of an image, merges the views, chooses one instance, cleans its mask.
 
-    ``TEST.VIEWS``, ``TEST.VIEW_SCALES``, ``TEST.INSTANCE_CHOICE`` and ``TEST.POSTPROCESSING`` say
-    how. Every instance that the network keeps (``MODEL.ROI_HEADS.SCORE_THRESH_TEST``) can be
-    chosen: an image shows one lesion, so a weak finding is worth more than none.
+    ``TEST.VIEWS``, ``TEST.VIEW_SCALES``, ``TEST.SECOND_LOOK``, ``TEST.INSTANCE_CHOICE`` and
+    ``TEST.POSTPROCESSING`` say how. Every instance that the network keeps
+    (``MODEL.ROI_HEADS.SCORE_THRESH_TEST``) can be chosen: an image shows one lesion, so a weak
+    finding is worth more than none.
 
     ``weights_sha256`` is of the file that the network's weights are from.
 
@@ -64,6 +60,7 @@ class Outliner:
         self.weights_sha256 = weights_sha256
         self.network = network
         self._views = build_views(cfg.TEST.VIEWS, cfg.TEST.VIEW_SCALES)
+        self._second_look = cfg.TEST.SECOND_LOOK
         self._postprocess = Postprocessing(cfg.TEST.POSTPROCESSING)
 
     def candidates(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Candidates]:
@@ -71,7 +68,10 @@ class Outliner:
 
         Images are of shape (C, H, W), in the config's channel order and working size.
         """
-        return [merge(views) for views in detect(self.network, images, self._views)]
+        found = detect(self.network, images, self._views)
+        if self._second_look:
+            found = look_again(self.network, images, found, self._second_look)
+        return [merge(views) for views in found]
 
     def lesion(self, candidates: Candidates, size: tuple[int, int]) -> Lesion:
         """Return the one lesion of an image of that output size (height, width)."""

@@ -52,6 +52,7 @@ _WHAT_RAN = {
     "score_threshold": "Score threshold of max IoU",
     "views": "Views",
     "view_scales": "Scales of the views",
+    "second_look": "Part seen again, in sizes of the lesion",
     "instance_choice": "Choice of the submitted mask",
     "postprocessing": "Post-processing",
     "mask_threshold": "Threshold of mask pixels",
