@@ -46,8 +46,11 @@ def main():
     parser.add_argument("--dataset", type=Path, required=True, metavar="DIR", help="converted")
     parser.add_argument("--split", required=True, help="val or test")
     parser.add_argument("--count", type=int, metavar="N", help="the first N images (default: all)")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="such as TEST.SECOND_LOOK 2.0")
     args = parser.parse_args()
-    left, right = LesionPredictor.pretrained(), LesionPredictor.pretrained(["MODEL.DEVICE", "cpu"])
+    left, right = (
+        LesionPredictor.pretrained([*args.opts, *device]) for device in ([], ["MODEL.DEVICE", "cpu"])
+    )
     print(f"{left.engine}; {right.engine}")
     records = json.loads((args.dataset / f"{args.split}.json").read_text())["images"][: args.count]
     found = [
