@@ -49,7 +49,7 @@ def main():
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="such as TEST.SECOND_LOOK 2.0")
     args = parser.parse_args()
     left, right = (
-        LesionPredictor.pretrained([*args.opts, *device]) for device in ([], ["MODEL.DEVICE", "cpu"])
+        LesionPredictor.pretrained(args.opts + opts) for opts in ([], ["MODEL.DEVICE", "cpu"])
     )
     print(f"{left.engine}; {right.engine}")
     records = json.loads((args.dataset / f"{args.split}.json").read_text())["images"][: args.count]
