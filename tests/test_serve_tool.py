@@ -81,11 +81,19 @@ def test_a_port_in_use_is_named(monkeypatch):
             load_tool("serve").main()
 
 
-def test_review_and_images_go_together(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["serve", "--review", "predictions"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "--review and --images go together"),
+        (("--images", ".", "TEST.SECOND_LOOK", "1.75"), "leave --model and KEY VALUE out"),
+        (("--images", ".", "--model", "lesion.onnx"), "leave --model and KEY VALUE out"),
+    ],
+)
+def test_what_goes_with_a_review(options, message, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["serve", "--review", "predictions", *options])
     with pytest.raises(SystemExit):
         load_tool("serve").main()
-    assert "--review and --images go together" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(monkeypatch):

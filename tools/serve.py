@@ -48,6 +48,8 @@ def main() -> None:
     args = parser.parse_args()
     if bool(args.review) != bool(args.images):
         parser.error("--review and --images go together")
+    if args.review and (args.opts or args.model != parser.get_default("model")):
+        parser.error("--review shows what was predicted; leave --model and KEY VALUE out")
     if find_spec("fastapi_offline") is None or find_spec("uvicorn") is None:
         raise LesionError("tools/serve.py needs more packages: pip install 'lesion_d2[web]'")
 
