@@ -90,20 +90,20 @@ class FindsBright:
 
     engine = "numpy"
 
-    def __init__(self):
+    def __init__(self, score=0.9):
+        self.score = score
         self.shown = []
 
     def __call__(self, images):
         self.shown += list(images)
         return [self._find(image[0] > 127) for image in images]
 
-    @staticmethod
-    def _find(bright):
+    def _find(self, bright):
         rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
         count = int(bright.any())
         box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1] if count else [0] * 4
         return Found(
-            np.full(count, 0.9, np.float32),
+            np.full(count, self.score, np.float32),
             np.array([box][:count], np.float32).reshape(-1, 4),
             np.ones((count, 28, 28), np.float32),
         )
@@ -135,9 +135,11 @@ def test_a_second_look_finds_the_same_place_in_a_larger_picture(data):
         assert merge([truth, candidates]).agreement[0] > 0.85
 
 
-def test_no_second_look_without_a_finding_or_at_the_whole_image():
-    network = FindsBright()
-    images = [np.full((3, 64, 96), value, np.uint8) for value in (0, 255)]
+@pytest.mark.parametrize(("score", "side"), [(0.9, 0), (0.9, 96), (0.996, 20)])
+def test_no_second_look_without_a_finding_at_the_whole_image_or_if_sure(score, side):
+    network = FindsBright(score)
+    images = [np.zeros((3, 64, 96), np.uint8) for _ in range(2)]
+    images[1][:, :side, :side] = 255
     found = detect(network, images, [View("identity")])
     assert look_again(network, images, found, 2.0) == found
     assert len(network.shown) == 2

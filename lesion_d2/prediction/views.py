@@ -16,6 +16,8 @@ from lesion_d2.prediction.candidates import Candidates, Floats, Found, Network, 
 
 Box = tuple[float, float, float, float]
 
+# What has this score and more is not looked at again: there it brings nothing.
+SURE_SCORE = 0.995
 # A part of an image is magnified so much at most: the network learnt no more of blurred pictures.
 LARGEST_MAGNIFICATION = 4
 
@@ -107,8 +109,8 @@ def look_again(
     """Return what was found in views of images, with what the network finds in a part of each.
 
     The part has the image's aspect ratio and is shown at the image's size. It is ``margin`` times
-    as wide or as high as the candidate of highest score. Where that would be the whole image, or
-    there is no candidate, there is no second look.
+    as wide or as high as the candidate of highest score. There is no second look where that would
+    be the whole image, where there is no candidate, and where it has :data:`SURE_SCORE`.
     """
     results = [list(views) for views in found]
     boxes = {i: box for i, views in enumerate(found) if (box := _part(merge(views), margin))}
@@ -128,8 +130,9 @@ def _part(candidates: Candidates, margin: float) -> Box | None:
     The candidate's extent is that of the ellipse of its soft mask's moments, whose axes are four
     standard deviations long: it changes little where the mask does.
     """
-    if not len(candidates) or not (total := candidates.masks[0].sum(dtype=float)):
+    if not len(candidates) or candidates.scores[0] >= SURE_SCORE:
         return None
+    total = max(candidates.masks[0].sum(dtype=float), 1e-6)
     sides, centres, extents = candidates.masks.shape[:0:-1], [], []  # x, then y
     for axis, side in enumerate(sides):
         weights, places = candidates.masks[0].sum(axis, dtype=float) / total, np.arange(side) + 0.5
