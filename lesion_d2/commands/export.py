@@ -66,7 +66,10 @@ def _data(name: str) -> dict[str, Any]:
 
 def _metrics(run: Path, sha256: str) -> list[dict[str, Any]]:
     found = [read_json(path, REMEDY) for path in sorted(run.glob("eval/*/metrics.json"))]
-    about = ("dataset", "split_fingerprint", "num_images", "resolution", "confidence")
+    about = (
+        *("dataset", "split_fingerprint", "num_images", "resolution", "confidence"),
+        *("views", "view_scales", "second_look"),
+    )
     return [
         {key: metrics[key] for key in metrics if key in about or key.startswith("mean_")}
         for metrics in found

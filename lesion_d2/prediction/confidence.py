@@ -63,10 +63,10 @@ class ConfidenceModel:
         return {"features": list(FEATURES), **asdict(self)}
 
 
-def confidence_from_dict(content: Any, origin: str, sha256: str = "") -> ConfidenceModel:
+def confidence_from_dict(content: Any, origin: str, *hashes: str) -> ConfidenceModel:
     """Return the model of a parsed JSON file, which ``origin`` names.
 
-    Warns if it was fitted on a model whose weights have another ``sha256``.
+    Warns if it was fitted on a model whose weights have none of these SHA-256 ``hashes``.
 
     Raises:
         LesionError: if it is not one of this version's features.
@@ -80,11 +80,11 @@ def confidence_from_dict(content: Any, origin: str, sha256: str = "") -> Confide
         raise LesionError(
             f"{origin}: is not a confidence model ({error}); fit one with tools/tune.py"
         ) from error
-    fitted = model.fitted_on.get("weights_sha256", sha256)
-    if sha256 and fitted != sha256:
+    fitted = model.fitted_on.get("weights_sha256")
+    if fitted and hashes and fitted not in hashes:
         logger.warning(
-            f"{origin}: was fitted on weights {fitted:.12}, but these are {sha256:.12}: estimates "
-            "of the IoU may be wrong; fit it again with tools/tune.py"
+            f"{origin}: was fitted on weights {fitted:.12}, but these are {hashes[0]:.12}: "
+            "estimates of the IoU may be wrong; fit it again with tools/tune.py"
         )
     return model
 
@@ -95,10 +95,10 @@ def _bounded(number: Any) -> float:
     return float(number)
 
 
-def read_confidence(path: str | Path, sha256: str = "") -> ConfidenceModel:
+def read_confidence(path: str | Path, *hashes: str) -> ConfidenceModel:
     """Read a JSON file of :meth:`ConfidenceModel.to_dict`; see :func:`confidence_from_dict`."""
     content = read_json(Path(path), "fit a confidence model with tools/tune.py")
-    return confidence_from_dict(content, str(path), sha256)
+    return confidence_from_dict(content, str(path), *hashes)
 
 
 def fit_confidence(

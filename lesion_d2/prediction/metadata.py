@@ -54,9 +54,10 @@ def read_origin_texts(
     """
     provenance = dict(json.loads(metadata["provenance"]))
     confidence = json.loads(metadata["confidence"])
-    exported = str(provenance.get("weights_sha256"))
+    # What was exported again has the hash of its first weights and that of the file they were in.
+    hashes = [str(provenance.get(key)) for key in ("weights_sha256", "bundle_sha256")]
     if confidence_file:
-        return read_confidence(confidence_file, exported), provenance
+        return read_confidence(confidence_file, *hashes), provenance
     if confidence is None:
         return None, provenance
-    return confidence_from_dict(confidence, origin, exported), provenance
+    return confidence_from_dict(confidence, origin, *hashes), provenance
