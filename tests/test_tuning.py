@@ -32,6 +32,7 @@ TRIED = [
     Setting("flips and quarter turns", "consensus", ONE_REGION),
     Setting("three scales", "top_score", ONE_REGION),
     Setting("flips", "consensus", LEVELS[3]),
+    Setting("second look", "top_score", ONE_REGION),
 ]
 
 

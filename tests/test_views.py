@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
+from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.errors import LesionError
 from lesion_d2.prediction.candidates import Candidates, Found, merge
+from lesion_d2.prediction.outliner import Outliner
 from lesion_d2.prediction.views import SYMMETRIES, View, build_views, detect, look_again
 
 SIDES = st.integers(1, 9)
@@ -119,19 +121,19 @@ def test_a_second_look_finds_the_same_place_in_a_larger_picture(data):
     image = np.zeros((3, height, width), np.uint8)
     image[:, y0:y1, x0:x1] = 255
     network = FindsBright()
-    found = detect(network, [image], [View("identity")])
-    (seen,) = look_again(network, [image], found, 2.0)
+    ((found,),) = detect(network, [image], [View("identity")])
+    again = look_again(network, [image], [found], 2.0)
     # A rectangle's standard deviation is its side over the root of 12.
     share = 2 * 4 / 12**0.5 * max((x1 - x0) / width, (y1 - y0) / height)
     if share >= 1:
-        assert len(seen) == len(network.shown) == 1
+        assert (again, len(network.shown)) == ({}, 1)
         return
-    first, again = network.shown
-    assert again.shape == first.shape
-    magnified = np.count_nonzero(again > 127) / np.count_nonzero(first > 127)
+    first, part = network.shown
+    assert part.shape == first.shape
+    magnified = np.count_nonzero(part > 127) / np.count_nonzero(first > 127)
     assert magnified == pytest.approx(1 / max(share, 1 / 4) ** 2, rel=0.15)
     truth = Candidates(np.ones(1, np.float32), image[:1] / np.float32(255), np.ones(1, np.float32))
-    for candidates in seen[1], merge(seen):
+    for candidates in again[0], merge([found, again[0]]):
         assert merge([truth, candidates]).agreement[0] > 0.85
 
 
@@ -140,8 +142,8 @@ def test_no_second_look_without_a_finding_at_the_whole_image_or_if_sure(score, s
     network = FindsBright(score)
     images = [np.zeros((3, 64, 96), np.uint8) for _ in range(2)]
     images[1][:, :side, :side] = 255
-    found = detect(network, images, [View("identity")])
-    assert look_again(network, images, found, 2.0) == found
+    found = [views[0] for views in detect(network, images, [View("identity")])]
+    assert look_again(network, images, found, 2.0) == {}
     assert len(network.shown) == 2
 
 
@@ -149,7 +151,20 @@ def test_a_second_look_changes_only_the_images_that_have_one():
     network = FindsBright()
     images = [np.zeros((3, 64, 96), np.uint8) for _ in range(3)]
     images[1][:, 20:36, 30:50] = 255
-    found = detect(network, images, [View("identity"), View("horizontal")])
-    again = look_again(network, images, found, 2.0)
-    assert [len(views) for views in again] == [2, 3, 2]
-    assert [len(views) for views in found] == [2, 2, 2]
+    found = [merge(v) for v in detect(network, images, [View("identity"), View("horizontal")])]
+    assert list(look_again(network, images, found, 2.0)) == [1]
+
+
+def test_the_outliner_averages_what_a_second_look_finds():
+    cfg = get_lesion_cfg()
+    cfg.TEST.SECOND_LOOK = 2.0
+    images = [np.zeros((3, 64, 96), np.uint8) for _ in range(2)]
+    images[1][:, 20:37, 30:51] = 255
+    images[1][:, 28, 54] = 128  # too dark where it is magnified
+    network = FindsBright()
+    none, one = Outliner(cfg, network).candidates(images)
+    assert (len(none), len(one), len(network.shown)) == (0, 1, 3)
+    ((found,),) = detect(network, images[1:], [View("identity")])
+    again = look_again(network, images[1:], [found], 2.0)[0]
+    np.testing.assert_allclose(one.masks, (found.masks + again.masks) / 2)
+    assert not np.array_equal(one.masks, found.masks)

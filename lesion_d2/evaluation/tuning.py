@@ -118,10 +118,10 @@ def measure(
         by_view = dict(zip(every, seen, strict=True))
         merged = {}
         for name, members in views.items():
-            found = [[by_view[view] for view in members]]
+            found = [by_view[view] for view in members]
             if margin := VIEW_SETS[name][2]:
-                found = look_again(network, images, found, margin)
-            merged[name] = merge(found[0])
+                found += look_again(network, images, [merge(found)], margin).values()
+            merged[name] = merge(found)
         for setting in settings:
             lesion = submit(merged[setting.views], setting.choice, postprocess[setting.steps], size)
             outcome = hold_against(truth, encode_mask(lesion.mask))

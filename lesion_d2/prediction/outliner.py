@@ -69,9 +69,14 @@ class Outliner:
         Images are of shape (C, H, W), in the config's channel order and working size.
         """
         found = detect(self.network, images, self._views)
+        merged = [merge(views) for views in found]
         if self._second_look:
-            found = look_again(self.network, images, found, self._second_look)
-        return [merge(views) for views in found]
+            again = look_again(self.network, images, merged, self._second_look)
+            merged = [
+                merge([*found[i], again[i]]) if i in again else first
+                for i, first in enumerate(merged)
+            ]
+        return merged
 
     def lesion(self, candidates: Candidates, size: tuple[int, int]) -> Lesion:
         """Return the one lesion of an image of that output size (height, width)."""

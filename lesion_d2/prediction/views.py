@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lesion_d2.errors import LesionError
-from lesion_d2.prediction.candidates import Candidates, Floats, Found, Network, merge, paste
+from lesion_d2.prediction.candidates import Candidates, Floats, Found, Network, paste
 
 Box = tuple[float, float, float, float]
 
@@ -103,25 +103,25 @@ def detect(
 def look_again(
     network: Network,
     images: Sequence[npt.NDArray],
-    found: Sequence[Sequence[Candidates]],
+    found: Sequence[Candidates],
     margin: float,
-) -> list[list[Candidates]]:
-    """Return what was found in views of images, with what the network finds in a part of each.
+) -> dict[int, Candidates]:
+    """Return by their index what the network finds in a part of images, given what it found before.
 
     The part has the image's aspect ratio and is shown at the image's size. It is ``margin`` times
     as wide or as high as the candidate of highest score. There is no second look where that would
     be the whole image, where there is no candidate, and where it has :data:`SURE_SCORE`.
     """
-    results = [list(views) for views in found]
-    boxes = {i: box for i, views in enumerate(found) if (box := _part(merge(views), margin))}
+    again = {}
+    boxes = {i: box for i, candidates in enumerate(found) if (box := _part(candidates, margin))}
     parts = [_resize(images[i], images[i].shape[-2:], box) for i, box in boxes.items()]
     for (i, (x0, y0, x1, y1)), item in zip(boxes.items(), _run(network, parts), strict=True):
         height, width = images[i].shape[-2:]
         scale = np.array([(x1 - x0) / width, (y1 - y0) / height] * 2, np.float32)
         places = item.boxes * scale + np.array([x0, y0] * 2, np.float32)
         masks = paste(item.masks, places, (height, width))
-        results[i].append(Candidates(item.scores, masks, np.ones_like(item.scores)))
-    return results
+        again[i] = Candidates(item.scores, masks, np.ones_like(item.scores))
+    return again
 
 
 def _part(candidates: Candidates, margin: float) -> Box | None:
