@@ -79,6 +79,31 @@ def predictor(bundle):
     return lesion_d2.LesionPredictor.from_bundle(bundle)
 
 
+@pytest.fixture(scope="session")
+def tiny_graph(bundle, tiny_cfg, tmp_path_factory):
+    """That file exported to ONNX."""
+    from lesion_d2.commands.export import export
+
+    folder = tmp_path_factory.mktemp("tiny_graph")
+    cfg = tiny_cfg(folder, "INPUT.MIN_SIZE_TEST", 72, "MODEL.WEIGHTS", str(bundle))
+    export(cfg, folder / "tiny.onnx")
+    return folder / "tiny.onnx"
+
+
+@pytest.fixture(scope="session")
+def lite_graph(tmp_path_factory):
+    """The model that comes with the package, exported to ONNX again."""
+    from tiny import CPU, ROOT
+
+    from lesion_d2.commands.export import export
+    from lesion_d2.config.load import load_config
+
+    path = tmp_path_factory.mktemp("lite_graph") / "lite.onnx"
+    options = ["MODEL.WEIGHTS", "pretrained", *CPU]
+    export(load_config(str(ROOT / "configs" / "isic_mrcnn_lite.yaml"), options), path)
+    return path
+
+
 @pytest.fixture
 def photographs(tiny_archive, tmp_path):
     """A folder of four images, one of them in a subfolder."""

@@ -14,6 +14,7 @@ from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.prediction.confidence import ConfidenceModel
 
 ROOT = Path(__file__).parents[1]
+CPU = ["MODEL.DEVICE", "cpu"]
 DEMO = str(ROOT / "configs" / "demo.yaml")
 DATASETS = (
     ("DATASETS.TRAIN", ("tiny_train",)),
