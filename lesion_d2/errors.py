@@ -31,7 +31,7 @@ _BAD_FOLDER = {errno.EBUSY, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, err
 
 _TRAINING = (
     "run `make install`, or choose one of the two ways in docs/install.md; to outline with an "
-    ".onnx file, pip install 'lesion_d2[onnx]' is enough"
+    ".onnx file, `pip install '.[onnx]'` in the project's folder is enough"
 )
 # Packages that not every installation has, and how to get them.
 _WAYS = {
@@ -43,7 +43,7 @@ _WAYS = {
             *("contourpy", "httpx2", "jinja2", "tabulate"),
         )
     },
-    "onnxruntime": "an .onnx file needs ONNX Runtime: pip install 'lesion_d2[onnx]'",
+    "onnxruntime": "an .onnx file needs ONNX Runtime: pip install onnxruntime",
     "onnx": "exporting to .onnx needs more packages: pip install onnx onnxscript",
     "onnxscript": "exporting to .onnx needs more packages: pip install onnx onnxscript",
 }

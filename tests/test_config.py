@@ -380,3 +380,9 @@ def test_weights_that_cannot_be_downloaded(error, arguments, monkeypatch):
     monkeypatch.setattr(PathManager, "get_local_path", fail)
     with pytest.raises(LesionError, match=r"detectron2://.*without a network.*MODEL\.WEIGHTS"):
         check(arguments("MODEL.WEIGHTS", load_config(SEED, []).MODEL.WEIGHTS))
+
+
+def test_a_file_of_weights_that_is_missing(arguments, tmp_path):
+    missing = str(tmp_path / "efficientnet.pth")
+    with pytest.raises(LesionError, match=rf"{missing}: no such file; tools/timm_weights\.py"):
+        check(arguments("MODEL.WEIGHTS", missing))

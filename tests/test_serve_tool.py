@@ -100,7 +100,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setattr("sys.argv", ["serve"])
     tool = load_tool("serve")
     monkeypatch.setattr(tool, "find_spec", lambda name: None)
-    with pytest.raises(LesionError, match=re.escape("pip install 'lesion_d2[web]'")):
+    with pytest.raises(LesionError, match=re.escape("pip install '.[onnx,web]'")):
         tool.main()
 
 

@@ -51,7 +51,9 @@ def main() -> None:
     if args.review and (args.opts or args.model != parser.get_default("model")):
         parser.error("--review shows what was predicted; leave --model and KEY VALUE out")
     if find_spec("fastapi_offline") is None or find_spec("uvicorn") is None:
-        raise LesionError("tools/serve.py needs more packages: pip install 'lesion_d2[web]'")
+        raise LesionError(
+            "tools/serve.py needs more packages: pip install '.[onnx,web]' in the project's folder"
+        )
 
     from lesion_d2.commands.serve import serve_outlines, serve_review
 

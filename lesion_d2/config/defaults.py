@@ -39,19 +39,20 @@ def get_lesion_cfg() -> Any:
     cfg.INPUT.GEOMETRY.ZOOM = (0.8, 1.25)
     cfg.INPUT.GEOMETRY.SHIFT = 0.1  # share of the image's side
 
-    cfg.SEED = 0
+    cfg.SEED = 0  # of every random draw of a run
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
-    cfg.SOLVER.ITERS_PER_EPOCH = 1500
+    cfg.SOLVER.ITERS_PER_EPOCH = 1500  # steps: images over SOLVER.IMS_PER_BATCH
     # (last epoch, FREEZE_AT) of each stage.
     cfg.SOLVER.STAGES = ((5, 5), (30, 2))
     # Where the learning rate drops by SOLVER.GAMMA, as shares of the run.
     cfg.SOLVER.LR_DROPS = ()
     # How many periodic checkpoints to keep, besides the best one.
     cfg.SOLVER.CHECKPOINTS_KEPT = 2
-    # Derived by `derive_schedule`; 0 and () mean "not yet".
+    # Steps between two periodic checkpoints; 0, as of TEST.EVAL_PERIOD: those of an epoch.
+    cfg.SOLVER.CHECKPOINT_PERIOD = 0
+    # Derived by `derive_schedule`; 0, () and -1 mean "not yet".
     cfg.SOLVER.MAX_ITER = 0
     cfg.SOLVER.STEPS = ()
-    cfg.SOLVER.CHECKPOINT_PERIOD = 0
     cfg.MODEL.BACKBONE.FREEZE_AT = -1
     # Validate, and keep as the best model, an average of the weights along the run: each step moves
     # it by 1 - EMA_DECAY towards the weights of the moment. 0: validate those themselves.

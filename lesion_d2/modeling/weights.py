@@ -162,10 +162,14 @@ def fetch_weights(weights: str) -> None:
     except Exception as error:  # a download fails in as many ways as there are networks
         found, reason = False, str(error).strip().partition("\n")[0] or type(error).__name__
     if not found:
+        remedy = (
+            "without a network, download the file on another machine and pass it as"
+            if "://" in weights
+            else "tools/timm_weights.py writes that of a timm network (--help says how); or give"
+        )
         raise LesionError(
-            f"MODEL.WEIGHTS: {weights}: {reason}; without a network, download the file on another "
-            "machine and pass MODEL.WEIGHTS path/to/file, or MODEL.WEIGHTS '' to start from random "
-            "weights"
+            f"MODEL.WEIGHTS: {weights}: {reason}; {remedy} MODEL.WEIGHTS path/to/file, or "
+            "MODEL.WEIGHTS '' to start from random weights"
         )
 
 
