@@ -70,7 +70,7 @@ def write_table(folder: Path, rows: list[dict]) -> None:
         "dataset": "tiny_test",
         "input_fingerprint": "f" * 64,
         "resolution": "original",
-        "weights": "output/tiny/model_best.pth",
+        "weights": "output/run/model_best.pth",
         "weights_sha256": "a" * 64,
         "seed": 7,
         "min_size_test": 96,

@@ -15,6 +15,7 @@ from report_files import Page, make_evaluation, read_rows, write_mask, write_tab
 from tiny import ROOT
 
 from lesion_d2.errors import LesionError
+from lesion_d2.files import write_json
 from lesion_d2.report import write
 from lesion_d2.report.write import write_report
 from lesion_d2.results.evaluation import find_dataset, find_evaluations
@@ -66,7 +67,7 @@ def test_values_are_those_of_the_files(written):
         assert f"{mean}{low}–{high}" in text
     for row in read_rows(folders[0]):
         assert f"{row['isic_id']} IoU {float(row['jaccard']):.3f} score" in text
-    for value in ("f" * 64, "a" * 64, "b" * 64, "output/tiny/model_best.pth", "torch 2.9.9"):
+    for value in ("f" * 64, "a" * 64, "b" * 64, "output/run/model_best.pth", "torch 2.9.9"):
         assert value in text
     assert "Viewsidentity, horizontal" in text
     assert "the originals" in text
@@ -299,6 +300,10 @@ def test_folders_are_found(folders, tmp_path, monkeypatch):
     evaluation, dataset, run = folders
     assert find_evaluations(run) == find_evaluations(evaluation) == [evaluation]
     assert find_run(evaluation) == run
+    summary = json.loads((evaluation / "metrics.json").read_text())
+    for weights, made in ((run / "model_best.pth", True), ("pretrained", False)):
+        write_json(evaluation / "metrics.json", summary | {"weights": str(weights)})
+        assert (find_run(evaluation) == run) == made
     (run / "metrics.json").unlink()
     assert find_run(evaluation) is None
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))

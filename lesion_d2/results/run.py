@@ -9,6 +9,7 @@ from fvcore.common.config import CfgNode
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lesion_d2.errors import LesionError
+from lesion_d2.files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,19 @@ class Schedule:
 
 
 def find_run(eval_dir: Path) -> Path | None:
-    """Return the run that ``eval_dir`` lies in as ``RUN/eval/NAME``, None if it is none."""
+    """Return the run that ``eval_dir`` lies in as ``RUN/eval/NAME``, None if it is none.
+
+    A run that did not make the weights is not theirs: these lie in a folder of its name.
+
+    Raises:
+        LesionError: if the evaluation's ``metrics.json`` is no JSON.
+    """
     run_dir = eval_dir.absolute().parent.parent
-    return run_dir if (run_dir / CONFIG).is_file() and (run_dir / LOG).is_file() else None
+    if not (run_dir / CONFIG).is_file() or not (run_dir / LOG).is_file():
+        return None
+    weights = read_json(eval_dir / "metrics.json", REMEDY).get("weights")
+    made = weights is None or Path(weights).absolute().parent.name == run_dir.name
+    return run_dir if made else None
 
 
 def read_config(run_dir: Path) -> str:
