@@ -246,7 +246,11 @@ BAD_VALUES = [
     ("TEST.VIEW_SCALES", (1000.0,)),
     ("TEST.SECOND_LOOK", -1.0),
     ("TEST.POSTPROCESSING", (5,)),
+    ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"),
+    ("INPUT.CROP.ENABLED", True),
+    ("SOLVER.REFERENCE_WORLD_SIZE", 8),
     ("TEST.AUG.ENABLED", True),
+    ("TEST.EXPECTED_RESULTS", [["bbox", "AP", 38.5, 0.2]]),
 ]
 
 

@@ -104,8 +104,6 @@ RULES = {
     "INPUT.MIN_SIZE_TEST": _integer(0, 8192),  # 0: as it is
     "INPUT.MAX_SIZE_TEST": _SIDE,
     "INPUT.RANDOM_FLIP": _one_of("none", "horizontal", "vertical"),
-    "INPUT.CROP.TYPE": _one_of("relative", "relative_range", "absolute", "absolute_range"),
-    "INPUT.CROP.SIZE": _several(_ABOVE_0, 2, 2),
     "INPUT.MEMBER_FLIPS": _different(_one_of(*FLIPS)),
     "INPUT.MEMBER_FLIPS_VAL": _different(_one_of(*FLIPS)),
     "INPUT.COLOUR.BLUR_SIGMA": _range(_number(0, 100)),
@@ -158,7 +156,11 @@ RULES = {
     "TEST.INSTANCE_CHOICE": _TEXT,
     "TEST.POSTPROCESSING": _several(_TEXT),
     # Detectron2's keys that nothing here reads.
+    "DATALOADER.SAMPLER_TRAIN": _one_of("TrainingSampler"),
+    "INPUT.CROP.ENABLED": _one_of(False),
+    "SOLVER.REFERENCE_WORLD_SIZE": _one_of(0),
     "TEST.AUG.ENABLED": _one_of(False),
+    "TEST.EXPECTED_RESULTS": Rule(lambda value: not value, "()"),
     "TEST.PRECISE_BN.ENABLED": _one_of(False),
 }
 
