@@ -5,10 +5,12 @@ from argparse import Namespace
 
 import pytest
 import torch
-from tiny import DEMO, differences, tiny_options, train_run
+from detectron2.engine import AMPTrainer
+from tiny import DEMO, differences, load, tiny_options, train_run
 
 from lesion_d2.engine.checkpoint import check_resumable
 from lesion_d2.engine.setup import check_run
+from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 
 # The learning rate is the same however long the run is.
@@ -126,7 +128,6 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_an_unusable_last_checkpoint_offers_the_newest_whole_one(damage, copy):
     DAMAGE[damage](copy)
-    cut(copy / "model_best.pth")
     newest = "model_final.pth" if (copy / "model_final.pth").is_file() else "model_0000001.pth"
     if damage in ("cut", "0 bytes", "of another kind"):
         newest = "model_0000001.pth"
@@ -169,3 +170,30 @@ def test_a_run_that_diverges_says_where_and_what_to_do(copy, tiny_cfg):
         train_run(cfg, resume=True)
     for word in ("at iteration ", "learning rate 1e+06", f"{copy}/model_", "--resume", "BASE_LR"):
         assert word in str(error.value)
+
+
+def test_a_run_that_began_on_a_cpu_continues_with_scaled_losses(copy, tiny_cfg):
+    """On a GPU the loop for 16 bits is another one; its scaler starts anew."""
+    cfg = tiny_cfg(copy, *CONSTANT, "SOLVER.STAGES", LONG)
+    trainer = LesionTrainer(cfg)
+    loop, scaler = trainer._trainer, torch.amp.GradScaler("cpu")
+    trainer._trainer = AMPTrainer.__new__(AMPTrainer)  # it is made for CUDA only
+    vars(trainer._trainer).update(vars(loop), grad_scaler=scaler)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_iter == 2
+    assert scaler.get_scale() == torch.amp.GradScaler("cpu").get_scale()
+
+
+def test_another_validation_looks_for_the_best_anew(copy, tiny_cfg, caplog):
+    state = load(copy / "model_final.pth")
+    hooks = state["trainer"]["hooks"]
+    hooks["Validation"]["best"] = 2.0
+    torch.save(state, copy / "model_final.pth")
+    opts = (*CONSTANT, "SOLVER.STAGES", LONG)
+    before = (copy / "model_best.pth").read_bytes()
+    same = train_run(tiny_cfg(shutil.copytree(copy, copy.parent / "same"), *opts), resume=True)
+    assert (same.folder / "model_best.pth").read_bytes() == before
+    assert "looked for anew" not in caplog.text
+    other = train_run(tiny_cfg(copy, *opts, "TEST.SCORE_THRESH", 0.1), resume=True)
+    assert (other.folder / "model_best.pth").read_bytes() != before
+    assert "(score_threshold): the best model is looked for anew" in caplog.text

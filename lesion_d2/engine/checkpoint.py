@@ -66,7 +66,9 @@ def check_resumable(folder: Path) -> None:
     if name and Path(name).name == name and _iteration(folder / name) is not None:
         return
     wrong = f"names {name!r}, which is missing or damaged" if name else "is missing or empty"
-    whole = [(_iteration(file), file.name) for file in folder.glob("model_*.pth")]
+    # Not the best model: it may be an average of weights, which no training went on from.
+    files = {*folder.glob("model_*.pth")} - {folder / "model_best.pth"}
+    whole = [(_iteration(file), file.name) for file in files]
     newest = max(((i, file) for i, file in whole if i is not None), default=None)
     if not newest:
         raise LesionError(

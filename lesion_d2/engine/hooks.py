@@ -101,8 +101,9 @@ class Validation(HookBase):
     continues from it evaluates first.
 
     ``evaluate`` returns metrics by name, nested or not; None off the main process. The best model
-    is that of the highest mean max IoU. ``iteration`` is of the last evaluation, -1 before the
-    first, and ``summary`` says what it found.
+    is that of the highest mean max IoU. ``measured`` says in plain values what is evaluated and
+    how: a run that goes on with others looks for the best anew. ``iteration`` is of the last
+    evaluation, -1 before the first, and ``summary`` says what it found.
     """
 
     def __init__(
@@ -110,7 +111,9 @@ class Validation(HookBase):
         period: int,
         evaluate: Callable[[], dict[str, Any] | None],
         checkpointer: LesionCheckpointer,
+        measured: dict[str, Any],
     ) -> None:
+        self._measured = measured
         self._period = period
         self._evaluate = evaluate
         self._checkpointer = checkpointer
@@ -120,11 +123,24 @@ class Validation(HookBase):
         self.summary = ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far and its iteration, as plain numbers."""
-        return {"best": self._best, "iteration": self._best_iteration}
+        """Return the best value so far, its iteration and what was measured, as plain values."""
+        return {
+            "best": self._best,
+            "iteration": self._best_iteration,
+            "measured": self._measured,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
+        before = state.get("measured", self._measured)
+        changed = [key for key, value in self._measured.items() if before.get(key) != value]
+        if changed:
+            logger.warning(
+                "validation is another than before (%s): the best model is looked for anew, "
+                "model_best.pth will be replaced",
+                ", ".join(changed),
+            )
+            return
         self._best, self._best_iteration = state["best"], state["iteration"]
 
     def before_train(self) -> None:

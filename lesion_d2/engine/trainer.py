@@ -34,6 +34,7 @@ from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling import build_network
 from lesion_d2.modeling.precision import lay_out_for_bfloat16, settle_bfloat16
 from lesion_d2.parallel import progress_bar
+from lesion_d2.prediction.outliner import prediction_settings
 from lesion_d2.prediction.segmenter import Segmenter
 
 
@@ -103,6 +104,9 @@ class LesionTrainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of a checkpoint; rates, decay and momentum stay the config's."""
         own = [dict(group) for group in self.optimizer.param_groups]
+        if isinstance(self._trainer, AMPTrainer):  # a run that began on a CPU scaled no losses
+            scaler = self._trainer.grad_scaler.state_dict()
+            state_dict["_trainer"].setdefault("grad_scaler", scaler)
         super().load_state_dict(state_dict)
         groups = self.optimizer.param_groups
         for group, settings in zip(groups, own, strict=True):
@@ -150,7 +154,16 @@ class LesionTrainer(DefaultTrainer):
         validation = None
         if cfg.DATASETS.VAL:
             best = self._build_checkpointer(model)
-            validation = Validation(cfg.TEST.EVAL_PERIOD, lambda: self._validate(model), best)
+            measured = {
+                "dataset": list(cfg.DATASETS.VAL),
+                "flips": list(cfg.INPUT.MEMBER_FLIPS_VAL),
+                "score_threshold": cfg.TEST.SCORE_THRESH,
+                "truth": cfg.TEST.TRUTH_DIR,
+                **prediction_settings(cfg),
+            }
+            validation = Validation(
+                cfg.TEST.EVAL_PERIOD, lambda: self._validate(model), best, measured
+            )
             hooks.append(validation)
         if main:
             hooks += [
