@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from tiny import CONFIDENCE, NO_FILES, PROVENANCE, ROOT, run_python
 
 import lesion_d2
+from lesion_d2.commands.export import export
+from lesion_d2.config.load import load_config
 from lesion_d2.data.loader import build_test_loader
 from lesion_d2.errors import LesionError
 from lesion_d2.files import write_json
@@ -252,6 +255,10 @@ def test_the_tool(straight_run, tiny_root, tmp_path):
     fingerprints = {key: manifest[key] for key in manifest if key.endswith("fingerprint")}
     assert provenance["data"] == {"tiny_train": fingerprints, "tiny_val": fingerprints}
     assert fingerprints
+    moved = shutil.copy(weights, tmp_path / "model_final.pth")
+    (tmp_path / "data.json").write_text('{"tiny_train": {"records_sha256": "1"}}')
+    export(load_config(str(tmp_path / "config.yaml"), ["MODEL.WEIGHTS", str(moved)]), path)
+    assert read_bundle(path).provenance["data"] == {"tiny_train": {"records_sha256": "1"}}
     head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,5 +1,6 @@
 """Continuing a run when its schedule, its settings or its files have changed."""
 
+import json
 import shutil
 from argparse import Namespace
 
@@ -8,6 +9,9 @@ import torch
 from detectron2.engine import AMPTrainer
 from tiny import DEMO, differences, load, tiny_options, train_run
 
+from lesion_d2.commands.convert import ConvertOptions, convert
+from lesion_d2.data.datasets import register_dataset
+from lesion_d2.data.loader import describe_data
 from lesion_d2.engine.checkpoint import check_resumable
 from lesion_d2.engine.setup import check_run
 from lesion_d2.engine.trainer import LesionTrainer
@@ -197,3 +201,22 @@ def test_another_validation_looks_for_the_best_anew(copy, tiny_cfg, caplog):
     other = train_run(tiny_cfg(copy, *opts, "TEST.SCORE_THRESH", 0.1), resume=True)
     assert (other.folder / "model_best.pth").read_bytes() != before
     assert "(score_threshold): the best model is looked for anew" in caplog.text
+
+
+def test_a_data_set_that_was_converted_anew_is_not_the_same(copy, tiny_root, tiny_archive):
+    (copy / "data.json").write_text(json.dumps(describe_data(["tiny_train", "tiny_val"])))
+    check(copy)
+    try:
+        root = copy.parent / "datasets" / "tiny"
+        convert(ConvertOptions({"all": tiny_archive}, root, group=False, seed=1))
+        register_dataset("tiny", root)
+        with pytest.raises(LesionError, match="tiny_train, tiny_val: is not what the run began"):
+            check(copy)
+    finally:
+        register_dataset("tiny", tiny_root)
+    shutil.copytree(tiny_root, copy.parent / "moved" / "tiny")
+    try:
+        register_dataset("tiny", copy.parent / "moved" / "tiny")
+        check(copy)
+    finally:
+        register_dataset("tiny", tiny_root)

@@ -121,8 +121,12 @@ def evaluate_and_draw(args: argparse.Namespace) -> None:
     """Run one process of an evaluation; the main one draws, reports and prints the results."""
     cfg = setup(args, "eval")  # the run's own config and log stay as they are
     for name, metrics in evaluate(cfg).items():
-        folder, dataset = Path(cfg.OUTPUT_DIR) / name, Path(MetadataCatalog.get(name).image_root)
         print(evaluation_text(metrics))
+        folder, images = Path(cfg.OUTPUT_DIR) / name, MetadataCatalog.get(name).get("image_root")
+        if not images:
+            print(f"no pictures and no report: where {name} has its images is not known")
+            continue
+        dataset = Path(images)
         draw_evaluation(folder, dataset)
         mean, low, high = (f"{metrics[f'mean_max_iou{end}']:.4f}" for end in ("", "_low", "_high"))
         report = write_report(folder, dataset, find_run(folder))

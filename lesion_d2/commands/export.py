@@ -11,6 +11,8 @@ from detectron2.data import MetadataCatalog
 
 import lesion_d2
 import lesion_d2.data.datasets
+from lesion_d2.data.manifest import read_fingerprints
+from lesion_d2.engine.setup import read_data
 from lesion_d2.errors import LesionError
 from lesion_d2.files import read_json
 from lesion_d2.prediction.bundle import SUFFIX, read_origin, write_bundle
@@ -25,10 +27,11 @@ def export(cfg: CfgNode, path: Path) -> None:
     The suffix of ``path`` says which file it becomes: ``.safetensors``, or ``.onnx``, which is
     also for prediction without torch.
 
-    Of the provenance, ``data`` has the fingerprints of the images and the split of each data set
-    for training and validation, ``metrics`` the means with their 95 % intervals of each evaluation
-    of these weights below ``cfg.OUTPUT_DIR/eval``. Weights of a bundle keep its provenance, to
-    which its hash and these metrics are added.
+    Of the provenance, ``data`` says what each data set for training and validation held when the
+    run began (``data.json`` beside the weights; without one, what it holds now), and ``metrics``
+    has the means with their 95 % intervals of each evaluation of these weights below
+    ``cfg.OUTPUT_DIR/eval``. Weights of a bundle keep its provenance, to which its hash and these
+    metrics are added.
 
     Raises:
         LesionError: if the weights do not fit, or a file cannot be read.
@@ -41,7 +44,7 @@ def export(cfg: CfgNode, path: Path) -> None:
         "weights": Path(cfg.MODEL.WEIGHTS).name,
         "weights_sha256": sha256,
         "seed": cfg.SEED,
-        "data": {name: _data(name) for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL)},
+        "data": read_data(Path(cfg.MODEL.WEIGHTS).parent) or _data(cfg),
         "metrics": _metrics(Path(cfg.OUTPUT_DIR), sha256),
         "commit": _commit(),
         "versions": {name: importlib.metadata.version(name) for name in ("lesion_d2", "torch")},
@@ -58,10 +61,11 @@ def export(cfg: CfgNode, path: Path) -> None:
     write_onnx(path, cfg, segmenter.model.cpu(), confidence, provenance)
 
 
-def _data(name: str) -> dict[str, Any]:
-    manifest = Path(MetadataCatalog.get(name).image_root) / "split.json"
-    content = read_json(manifest, "") if manifest.is_file() else {}
-    return {key: content[key] for key in content if key.endswith("fingerprint")}
+def _data(cfg: CfgNode) -> dict[str, Any]:
+    """Return the fingerprints that the data sets have now, of a run from before it kept its own."""
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL)
+    folders = {name: MetadataCatalog.get(name).get("image_root") for name in names}
+    return {name: read_fingerprints(folder) if folder else {} for name, folder in folders.items()}
 
 
 def _metrics(run: Path, sha256: str) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ never stopped. Here sample number ``p`` of a run is always the same member with 
 augmentation: the sampler yields positions in the stream, and everything follows from them.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +19,7 @@ from detectron2.config import CfgNode
 from detectron2.data import (
     DatasetCatalog,
     DatasetFromList,
+    MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
 )
@@ -24,6 +27,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lesion_d2.data.datasets import datasets_root
+from lesion_d2.data.manifest import read_fingerprints
 from lesion_d2.data.mapper import LesionMapper, OriginalTruth
 from lesion_d2.data.members import with_flips
 from lesion_d2.errors import LesionError
@@ -105,6 +109,27 @@ def load_members(names: Sequence[str], flips: Sequence[str]) -> list[dict[str, A
     if not records:
         raise LesionError(f"DATASETS: {', '.join(names) or 'no name given'}: no image in it")
     return with_flips(records, flips)
+
+
+def describe_data(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what registered data sets hold, by name, as plain values.
+
+    ``records_sha256`` is over ids, sizes and annotations, wherever the files lie; a converted set
+    has the fingerprints of its ``split.json`` too.
+
+    Raises:
+        LesionError: if one cannot be read.
+    """
+    described = {}
+    for name in names:
+        digest = hashlib.sha256()
+        for record in load_members((name,), ("none",)):
+            parts = [record[key] for key in ("isic_id", "height", "width", "annotations")]
+            digest.update(json.dumps(parts, sort_keys=True, default=repr).encode())
+        folder = MetadataCatalog.get(name).get("image_root")  # another tool's may have none
+        fingerprints = read_fingerprints(folder) if folder else {}
+        described[name] = fingerprints | {"records_sha256": digest.hexdigest()}
+    return described
 
 
 def check_members(names: Sequence[str], *, evaluation: bool) -> None:

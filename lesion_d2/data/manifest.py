@@ -109,8 +109,8 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def read_input_fingerprint(dataset_dir: str | Path) -> str | None:
-    """Return the fingerprint of a converted data set's input; None where no ``split.json`` has one.
+def read_fingerprints(dataset_dir: str | Path) -> dict[str, str]:
+    """Return the fingerprints in a converted data set's ``split.json``; none where there is none.
 
     Raises:
         LesionError: if ``split.json`` is not JSON.
@@ -118,5 +118,15 @@ def read_input_fingerprint(dataset_dir: str | Path) -> str | None:
     path = Path(dataset_dir) / "split.json"
     content = read_json(path, "convert the data set again") if path.is_file() else None
     if not isinstance(content, dict):
-        return None
-    return content.get("input_fingerprint", content.get("fingerprint"))
+        return {}
+    return {key: content[key] for key in content if key.endswith("fingerprint")}
+
+
+def read_input_fingerprint(dataset_dir: str | Path) -> str | None:
+    """Return the fingerprint of a converted data set's input; None where no ``split.json`` has one.
+
+    Raises:
+        LesionError: if ``split.json`` is not JSON.
+    """
+    found = read_fingerprints(dataset_dir)
+    return found.get("input_fingerprint", found.get("fingerprint"))

@@ -16,11 +16,11 @@ from detectron2.utils.logger import setup_logger
 
 from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.config.load import load_config
-from lesion_d2.data.loader import check_members
+from lesion_d2.data.loader import check_members, describe_data
 from lesion_d2.engine.checkpoint import check_resumable
 from lesion_d2.engine.launch import count_processes
 from lesion_d2.errors import LesionError, quiet_libraries
-from lesion_d2.files import atomic_write
+from lesion_d2.files import atomic_write, read_json, write_json
 from lesion_d2.modeling import build_network
 from lesion_d2.modeling.weights import check_trained_file, fetch_weights
 from lesion_d2.prediction.confidence import read_confidence
@@ -40,6 +40,7 @@ _FREE = (
 _STEPS = ("SEED", "INPUT.", "DATASETS.TRAIN", "SOLVER.")
 _DERIVED = ("SOLVER.MAX_ITER", "SOLVER.STEPS")
 _MOST_PARAMETERS = 10**9
+DATA = "data.json"  # what the data sets of a run held
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,28 @@ def _check_resume(cfg: CfgNode, folder: Path, resume: bool) -> bool:
                 f"{config_file}: {error}; mend it, or remove it to continue without a comparison"
             ) from error
         _compare("", before, cfg)
+    before, now = read_data(folder), _describe_data(cfg)
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]
+    if changed:
+        raise LesionError(
+            f"DATASETS: {', '.join(changed)}: is not what the run began with (other images, masks "
+            "or split); convert it as it was then, or start anew in another OUTPUT_DIR"
+        )
     return True
+
+
+def _describe_data(cfg: CfgNode) -> dict[str, dict[str, Any]]:
+    return describe_data([*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL])
+
+
+def read_data(folder: Path) -> dict[str, Any]:
+    """Return by name what the data sets of the training in a folder held; nothing if unknown.
+
+    Raises:
+        LesionError: if the file that says so cannot be read.
+    """
+    path = folder / DATA
+    return read_json(path, "mend it, or remove it") if path.is_file() else {}
 
 
 def _compare(key: str, before: Any, now: Any) -> None:
@@ -166,6 +188,9 @@ def setup(args: argparse.Namespace, subfolder: str = "") -> CfgNode:
     if comm.is_main_process():
         with atomic_write(Path(cfg.OUTPUT_DIR) / "config.yaml") as stream:
             stream.write(cfg.dump())
+        if not subfolder:
+            folder = Path(cfg.OUTPUT_DIR)
+            write_json(folder / DATA, read_data(folder) | _describe_data(cfg))
     seed_all_rng(cfg.SEED + rank)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     return cfg
