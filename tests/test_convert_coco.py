@@ -167,6 +167,10 @@ BESIDES = {
     "an image without a size": (
         {"id": 2, "file_name": "b.png"}, annotation(2), None, ("", "coco_record"),
     ),
+    "an image without an id": (
+        {"file_name": "b.png", "height": HEIGHT, "width": WIDTH}, {"category_id": 1}, None,
+        ("", "coco_record"),
+    ),
     "no record": (5, None, None, ("", "coco_record")),
     "an id that is a list": (image([2], "b.png"), None, None, ("", "coco_record")),
 }  # fmt: skip
@@ -190,6 +194,35 @@ def test_an_image_twice(export):
     images = [image(1), image(2, "b.png"), image(3, "b.png")]
     export.convert(images=images, annotations=[annotation(n) for n in (1, 2, 3)])
     assert export.rows() == [("b", "duplicate_id", "excluded")] * 2
+
+
+# The records of images beside the good one that have the id 2; the rows.
+ONE_ID = {
+    "of two images": (
+        [image(2, "b.png"), image(2, "c.png")],
+        [("b", "duplicate_id", "excluded"), ("c", "duplicate_id", "excluded")],
+    ),
+    "of an image and one that is not there": (
+        [image(2, "b.png"), image(2, "none.png"), image(3, "c.png")],
+        [("", "image_missing", "excluded"), ("b", "duplicate_id", "excluded")],
+    ),
+    "of one image": ([image(2, "b.png")] * 2 + [image(3, "c.png")],
+                     [("b", "duplicate_id", "excluded")] * 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ONE_ID)
+def test_one_id_of_two_records(case, export):
+    records, rows = ONE_ID[case]
+    for name in ("b.png", "c.png"):
+        export.add(name)
+    annotations = [annotation(number) for number in (1, 2, 3)]
+    annotations.append(annotation(2, segmentation=(BESIDE,)))
+    export.convert(images=[image(), *records], annotations=annotations)
+    assert export.rows() == rows
+    left_out = {row[0] for row in rows}
+    assert sorted(all_records(export.output)) == sorted({"a", "b", "c"} - left_out)
+    np.testing.assert_array_equal(export.mask(), filled(SQUARE))
 
 
 def test_drawn_on_the_picture_as_shown(export):

@@ -44,6 +44,7 @@ def find_drawn(
     records = _find_files(content["images"], files, coco.name, rows)
     names = Counter(image_name(file.bare).casefold() for file, _ in records)
     times = Counter(file.identity for file, _ in records)
+    ids = Counter(record.get("id") for record in _records(content["images"]))
     source = SourceFile(coco.parent, PurePosixPath(coco.name))
     pairs = []
     for file, record in records:
@@ -52,6 +53,8 @@ def find_drawn(
         regions, other = drawn[record["id"]], others[record["id"]]
         if times[file.identity] > 1:
             reason, detail = "duplicate_id", "in the COCO file twice"
+        elif ids[record["id"]] > 1:  # nobody knows whose the regions are
+            reason, detail = "duplicate_id", "its id in the COCO file is of another record, too"
         elif not regions:
             reason, detail = "image_without_mask", f"no region, {other} of other categories"
         else:
@@ -111,7 +114,7 @@ def _find_files(
     by_name = defaultdict(list)
     for file in files:
         by_name[file.place.name].append(file)
-    usable = _records(images)
+    usable = [image for image in _records(images) if image.get("id") is not None]
     found = []
     for image in images:
         name = image.get("file_name") if isinstance(image, dict) else None
