@@ -56,9 +56,9 @@ class Export:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data or encode(lesion_pair(1, HEIGHT, WIDTH)[0], "PNG"))
 
-    def convert(self, category=None, **changes):
+    def convert(self, category=None, folders=(), **changes):
         self.path.write_text(json.dumps({**self.content, **changes}))
-        folders = {"all": (self.images, [])}
+        folders = {"all": ([self.images, *folders], [])}
         more = {"coco": self.path, "category": category, "group": False}
         return convert(ConvertOptions(folders, self.output, **more))
 
@@ -137,6 +137,20 @@ def test_equal_names_are_told_apart_by_their_folders(export):
     assert sorted(all_records(export.output)) == ["a", "p1/x", "p2/x"]
     np.testing.assert_array_equal(export.mask("p2/x"), filled(BESIDE))
     assert export.rows() == [("", "image_missing", "excluded")]
+
+
+@pytest.mark.parametrize("name", ["b.png", "sub/b.png"])
+def test_one_place_in_two_folders(name, export, tmp_path):
+    for folder in ("images", "more"):
+        export.add(tmp_path / folder / name, encode(lesion_pair(2, HEIGHT, WIDTH)[0], "PNG"))
+    images, annotations = [image(1), image(2, name)], [annotation(1), annotation(2)]
+    summary = export.convert(folders=[tmp_path / "more"], images=images, annotations=annotations)
+    assert [*all_records(export.output)] == ["a"]
+    reasons = [(row.reason, row.file, row.detail) for row in summary.rows]
+    assert reasons == [
+        ("image_missing", name, "2 files are called so"),
+        *[("image_without_mask", name, "no record of the COCO file names it alone")] * 2,
+    ]
 
 
 def turned(export):

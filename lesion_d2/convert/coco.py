@@ -65,7 +65,7 @@ def find_drawn(
                 rows.append(AuditRow(isic_id, file.name, "mask_other_category", "accepted", detail))
             continue
         rows.append(AuditRow(isic_id, file.name, reason, "excluded", detail))
-    detail = "not in the COCO file"
+    detail = "no record of the COCO file names it alone"
     rows += [
         AuditRow(image_name(file.bare), file.name, "image_without_mask", "excluded", detail)
         for file in files
@@ -110,9 +110,10 @@ def _find_files(
     images: list[Any], files: Sequence[SourceFile], coco: str, rows: list[AuditRow]
 ) -> list[tuple[SourceFile, dict[str, Any]]]:
     """Return the file of each image record; a record without one gets a row."""
-    by_place = {str(file.place): [file] for file in files}
+    by_place = defaultdict(list)
     by_name = defaultdict(list)
     for file in files:
+        by_place[str(file.place)].append(file)
         by_name[file.place.name].append(file)
     usable = [image for image in _records(images) if image.get("id") is not None]
     found = []
@@ -124,7 +125,7 @@ def _find_files(
             rows.append(AuditRow("", escape_name(coco), "coco_record", "excluded", detail))
             continue
         place = PurePosixPath(name.replace("\\", "/"))
-        if len(there := by_place.get(str(place)) or by_name[place.name]) == 1:
+        if len(there := by_place[str(place)] or by_name[place.name]) == 1:
             found.append((there[0], image))
             continue
         detail = f"{len(there)} files are called so"
