@@ -88,6 +88,23 @@ def test_patients_join_lesions(tmp_path):
     assert read_manifest(archive.output / "split.json").groups == [IDS[:3]]
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        '"naevus, ""blue"" type","{0}","{1}"',
+        '"a ""quoted"", word" ,{0},{1}',
+        '"two\nlines, ""one"" cell", {0}, "{1}"',
+        "3' wide,{0},{1}",
+    ],
+)
+@pytest.mark.parametrize("head", ["note,image_id,group", '"note", "image_id", "group"'])
+def test_quotes_of_a_table(head, cells, tmp_path):
+    archive = make_archive(tmp_path, 4)
+    lines = [cells.format(name, group) for name, group in zip(IDS[:4], "aabb", strict=True)]
+    convert(archive.options(groups=table(tmp_path, [head, *lines])))
+    assert read_manifest(archive.output / "split.json").groups == [IDS[:2], IDS[2:4]]
+
+
 def test_a_group_across_given_splits_is_noted(tmp_path):
     archive = make_archive(tmp_path, 4)
     lists = tmp_path / "lists.json"

@@ -29,9 +29,11 @@ def read_groups(path: Path, ids: Collection[str]) -> tuple[list[tuple[str, str]]
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            dialect = csv.Sniffer().sniff(stream.readline(), ",;\t")
+            # Only the delimiter: what else the sniffer says of one line, such as how a quote is
+            # written, is a guess.
+            delimiter = csv.Sniffer().sniff(stream.readline(), ",;\t").delimiter
             stream.seek(0)
-            reader = csv.DictReader(stream, dialect=dialect)
+            reader = csv.DictReader(stream, delimiter=delimiter, skipinitialspace=True)
             lines, names = list(reader), reader.fieldnames or []
     except OSError as error:
         raise LesionError(f"{path}: cannot be read ({error.strerror}); give a CSV file") from error
