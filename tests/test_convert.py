@@ -1,6 +1,7 @@
 """The converter end to end: from folders to a data set folder."""
 
 import itertools
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,43 @@ def test_without_groups(tmp_path):
     archive = archive_with_duplicates(tmp_path)
     assert convert(archive.options(group=False)).groups == 0
     assert not read_manifest(archive.output / "split.json").grouped
+
+
+def plain_json(path, splits):
+    path.write_text(json.dumps(splits))
+
+
+def folder_of_lists(path, splits):
+    path.mkdir()
+    for split, names in splits.items():
+        (path / f"{split}.txt").write_text("\n".join(names))
+
+
+def split_json(path, splits):
+    known = {"format": 1, "seed": 7, "test_fraction": 0.3, "val_fraction": 0.1, "grouped": True}
+    groups = [["ISIC_0000008", "ISIC_0000009"]]
+    content = {**known, "input_fingerprint": "", "splits": splits, "groups": groups}
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("write", [plain_json, folder_of_lists, split_json])
+def test_a_split_file_is_searched_for_near_duplicates(write, tmp_path):
+    archive = archive_with_duplicates(tmp_path)
+    ids = [f"ISIC_{n:07d}" for n in (*range(10), 100, 101, 102)]
+    splits = {"train": ids[:7], "val": [*ids[7:9], ids[10]], "test": [ids[9], *ids[11:]]}
+    write(tmp_path / "given", splits)
+    outputs = {}
+    for group in (True, False):
+        output = tmp_path / f"out_{group}"
+        options = archive.options(output=output, split_file=tmp_path / "given", group=group)
+        assert convert(options).exit_code == 0
+        rows = [(row["isic_id"], row["reason"], row["action"]) for row in audit_rows(output)]
+        found = [*ids[:3], *ids[10:]] if group else []
+        assert rows == [(name, "near_duplicate_across_splits", "accepted") for name in found]
+        assert split_ids(output) == read_manifest(output / "split.json").splits == splits
+        outputs[group] = folder_bytes(output)
+        del outputs[group]["audit.csv"]
+    assert outputs[True] == outputs[False]
 
 
 def test_given_splits_are_kept(tmp_path):
