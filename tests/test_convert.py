@@ -218,6 +218,35 @@ def test_without_groups(tmp_path):
     assert not read_manifest(archive.output / "split.json").grouped
 
 
+@pytest.mark.parametrize("group", [True, False])
+def test_images_of_the_same_bytes_stay_together(group, tmp_path):
+    archive = make_archive(tmp_path)
+    plain = encode(np.full((60, 80, 3), 200, np.uint8), "PNG")  # without a keypoint
+    for number in (3, 7, 8):
+        archive.add(number, plain, height=60, width=80)
+    same = ["ISIC_0000003", "ISIC_0000007", "ISIC_0000008"]
+    apart = []
+    for seed in range(5):
+        convert(archive.options(group=group, seed=seed, overwrite=True))
+        manifest = read_manifest(archive.output / "split.json")
+        assert (same in manifest.groups) == group
+        split_of = manifest.split_of()
+        apart.append(len({split_of[isic_id] for isic_id in same}) > 1)
+    assert any(apart) != group
+
+
+def test_images_of_the_same_bytes_in_given_splits_are_noted(tmp_path):
+    archive = make_archive(tmp_path, 4)
+    for number in (1, 2):
+        archive.add(number, encode(np.full((60, 80, 3), 200, np.uint8), "PNG"))
+    splits = {"train": ["ISIC_0000000", "ISIC_0000001"], "test": ["ISIC_0000002", "ISIC_0000003"]}
+    plain_json(tmp_path / "given", splits)
+    convert(archive.options(split_file=tmp_path / "given", group=True))
+    rows = [row["isic_id"] for row in audit_rows(archive.output)
+            if row["reason"] == "near_duplicate_across_splits"]  # fmt: skip
+    assert rows == ["ISIC_0000001", "ISIC_0000002"]
+
+
 def plain_json(path, splits):
     path.write_text(json.dumps(splits))
 

@@ -297,8 +297,7 @@ def _find_groups(
     rows: list[AuditRow],
 ) -> list[list[str]]:
     """Group images of one lesion; where the split is given, note those that straddle it."""
-    signatures = {i: record.signature for i, record in records.items() if record.signature}
-    near = [(pair.first, pair.second) for pair in find_near_duplicates(signatures)]
+    near = _find_near(records) if options.group else []
     listed: list[tuple[str, str]] = []
     if options.groups:
         listed, others = read_groups(options.groups, records)
@@ -310,6 +309,18 @@ def _find_groups(
                 detail = ", ".join(f"{isic_id} in {given[isic_id]}" for isic_id in group)
                 rows += [AuditRow(isic_id, "", reason, "accepted", detail) for isic_id in group]
     return group_pairs(near + listed)
+
+
+def _find_near(records: dict[str, Record]) -> list[tuple[str, str]]:
+    """Return pairs of ids: near-duplicates, and images whose files have the same bytes."""
+    signatures = {i: record.signature for i, record in records.items() if record.signature}
+    near = [(pair.first, pair.second) for pair in find_near_duplicates(signatures)]
+    first_of: dict[str, str] = {}
+    for isic_id, record in records.items():  # a plain image has too few keypoints to be found
+        first = first_of.setdefault(record.image_digest, isic_id)
+        if first != isic_id:
+            near.append((first, isic_id))
+    return near
 
 
 def _split(

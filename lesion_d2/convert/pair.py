@@ -63,15 +63,22 @@ class Record:
         isic_id: of the pair.
         image: its entry in COCO's ``images``.
         annotation: its entry in COCO's ``annotations``.
-        digest: id and SHA-256 of both input files, one line of the fingerprint.
+        image_digest: SHA-256 of the image's input file.
+        mask_digest: SHA-256 of the mask's.
         signature: for finding near-duplicates; None when not asked for.
     """
 
     isic_id: str
     image: dict[str, Any]
     annotation: dict[str, Any]
-    digest: str
+    image_digest: str
+    mask_digest: str
     signature: Signature | None
+
+    @property
+    def digest(self) -> str:
+        """One line of the fingerprint: id and SHA-256 of both input files."""
+        return f"{self.isic_id} {self.image_digest} {self.mask_digest}"
 
 
 class _ExcludedError(Exception):
@@ -121,7 +128,6 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
         file_name, preview = _place_image(
             pair, settings.images, image_data, image_header, scale, note
         )
-    digests = (hashlib.sha256(data).hexdigest() for data in (image_data, mask_data))
     rle = encode_mask(lesion)
     if settings.polygons:  # each region's outline: COCO has no holes
         shape: Any = [polygon.exterior.ravel().tolist() for polygon in mask_polygons(lesion)]
@@ -148,7 +154,8 @@ def _convert(pair: Pair, settings: PairSettings, rows: list[AuditRow]) -> Record
             "bbox": coco_mask.toBbox(rle).tolist(),
             "iscrowd": 0,
         },
-        digest=" ".join((pair.isic_id, *digests)),
+        image_digest=hashlib.sha256(image_data).hexdigest(),
+        mask_digest=hashlib.sha256(mask_data).hexdigest(),
         signature=signature(preview) if settings.signatures else None,
     )
 
