@@ -142,6 +142,26 @@ def test_overwrite_of_a_share_leaves_the_others(folder, tmp_path):
     assert list(output.iterdir()) == []
 
 
+def test_tables_of_other_names_are_the_users_own(folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder, output)
+    ours = output / "predictions.csv"
+    names = ("predictions_with_diagnosis.csv", "predictions_1_of_2_checked.csv")
+    mine = [output / name for name in names]
+    for path in mine:
+        path.write_text(ours.read_text().replace("masks/1/lesion", "masks/2/other"))
+    mine += [output / "predictions_with_diagnosis.json", output / "failed_with_diagnosis.csv"]
+    mine[-2].write_text("mine")
+    mine[-1].write_text("mine")
+    before = [path.read_bytes() for path in mine]
+    assert PredictionFolder(output).tables == [ours]
+    PredictionFolder(output).remove()
+    assert [path.read_bytes() for path in mine] == before
+    assert {p.name for p in output.iterdir()} == {"settings.json", *(path.name for path in mine)}
+    assert predict(folder, output) == []
+    assert len(rows(ours)) == 3
+
+
 @pytest.mark.parametrize(
     "mask", ["../mine_segmentation.png", "masks/../../mine_segmentation.png", "/mine", "mine", ""]
 )

@@ -4,6 +4,7 @@ A table is the folder's own record: only files that a row of it names are ever d
 """
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ COLUMNS = (
     "file_modified_ns", "seconds",
 )  # fmt: skip
 FORMATS = ("masks", "coco", "labelme", "geojson")
+_TABLE = re.compile(r"predictions(_\d+_of_\d+)?\.csv")  # another name is a table of the user's own
 _MASKS, _MASK_END = "masks/", "_segmentation.png"
 
 Row = dict[str, Any]
@@ -51,7 +53,8 @@ class PredictionFolder:
     @property
     def tables(self) -> list[Path]:
         """The tables of predictions that are there, of all processes."""
-        return sorted(self.root.glob("predictions*.csv"))
+        found = self.root.glob("predictions*.csv")
+        return sorted(path for path in found if _TABLE.fullmatch(path.name))
 
     def mask(self, name: str) -> Path:
         """Return the mask file of the image that is called ``name`` here."""
