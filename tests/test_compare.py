@@ -119,6 +119,16 @@ def test_what_differs_is_shown_and_what_does_not_is_not(pair, text_of):
     assert "no image's Dice changed" in text_of(pair, "dice", 10)
 
 
+def test_settings_that_one_does_not_state_are_shown(tmp_path, text_of):
+    folders = (
+        write_evaluation(tmp_path / "a", scores_of(0)),
+        write_evaluation(tmp_path / "b", scores_of(1), max_size_test=128, proposals_before_nms=300),
+    )
+    lines = [line.split() for line in text_of(folders, "jaccard", 3).splitlines()]
+    assert ["max_size_test", "not", "stated", "128"] in lines
+    assert ["proposals_before_nms", "not", "stated", "300"] in lines
+
+
 # --- refusals
 
 

@@ -14,8 +14,10 @@ from tiny import ROOT, load_tool, run_python
 import lesion_d2
 from lesion_d2.commands.predict import predict_files
 from lesion_d2.errors import LesionError
+from lesion_d2.files import write_json
 from lesion_d2.images.inputs import find_images
 from lesion_d2.images.reading import read_image
+from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.results.predictions import PredictionFolder
 
 
@@ -181,15 +183,55 @@ def test_files_that_cannot_be_used_are_reported(predictor, photographs, tmp_path
         assert len(list(csv.DictReader(stream))) == 4
 
 
-def test_other_settings_are_refused(bundle, predictor, photographs, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "value", "name"),
+    [
+        ("TEST.VIEWS", ("vertical",), "views"),
+        ("INPUT.MAX_SIZE_TEST", 80, "max_size_test"),
+        ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3, "instance_score_threshold"),
+        ("MODEL.ROI_HEADS.NMS_THRESH_TEST", 0.3, "instance_nms_threshold"),
+        ("TEST.DETECTIONS_PER_IMAGE", 1, "instances_per_image"),
+        ("MODEL.RPN.PRE_NMS_TOPK_TEST", 7, "proposals_before_nms"),
+        ("MODEL.RPN.POST_NMS_TOPK_TEST", 7, "proposals_after_nms"),
+        ("TEST.CONFIDENCE", "confidence.json", "confidence_sha256"),
+    ],
+)
+def test_other_settings_are_refused(
+    key, value, name, bundle, predictor, photographs, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "confidence.json", ConfidenceModel([0.0] * 6, 0.5, {}).to_dict())
     files = find_images([str(photographs)])[:1]
     predict_files(predictor, files, PredictionFolder(tmp_path / "out"))
-    other = lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.VIEWS", ("vertical",)])
-    with pytest.raises(LesionError, match=r"another views.*--overwrite"):
+    other = lesion_d2.LesionPredictor.from_bundle(bundle, [key, value])
+    with pytest.raises(LesionError, match=rf"another {name};.*--overwrite"):
         predict_files(other, files, PredictionFolder(tmp_path / "out"))
     PredictionFolder(tmp_path / "out").remove()
     assert list((tmp_path / "out").iterdir()) == []
     predict_files(other, files, PredictionFolder(tmp_path / "out"))
+
+
+def test_a_folder_of_an_earlier_version_goes_on(bundle, predictor, photographs, tmp_path):
+    files = find_images([str(photographs)])
+    folder = PredictionFolder(tmp_path / "out")
+    predict_files(predictor, files[:1], folder)
+    settings = json.loads(folder.settings.read_text())
+    del settings["instances_per_image"], settings["confidence_sha256"]
+    write_json(folder.settings, settings)
+    predict_files(predictor, files, folder)
+    assert len(rows(folder.root)) == len(files)
+    other = lesion_d2.LesionPredictor.from_bundle(bundle, ["TEST.VIEWS", ("vertical",)])
+    with pytest.raises(LesionError, match="another views"):
+        predict_files(other, files, folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_settings_that_cannot_be_read_are_refused(content, predictor, photographs, tmp_path):
+    files = find_images([str(photographs)])[:1]
+    predict_files(predictor, files, PredictionFolder(tmp_path / "out"))
+    (tmp_path / "out" / "settings.json").write_text(content)
+    with pytest.raises(LesionError, match="another weights_sha256"):
+        predict_files(predictor, files, PredictionFolder(tmp_path / "out"))
 
 
 def test_a_folder_of_something_else_is_left_alone(predictor, photographs):

@@ -125,7 +125,8 @@ def test_from_a_config_and_weights(straight_run, predictor, photographs):
         folder / "run.yaml", weights, ["INPUT.MIN_SIZE_TEST", 72]
     )
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert other.settings == predictor.settings | {"weights_sha256": sha256}
+    hashes = {"weights_sha256": sha256, "confidence_sha256": None}
+    assert other.settings == predictor.settings | hashes
     image = cv2.imread(str(find_images([str(photographs)])[0].path))
     (left,), (right,) = (p([image], channels="BGR") for p in (other, predictor))
     assert iou(left.mask, right.mask) >= 0.999

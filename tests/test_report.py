@@ -163,10 +163,12 @@ def test_without_a_run_there_are_no_losses(folders):
 
 
 def test_what_the_evaluation_did_not_record_is_said(folders):
-    change(weights="gone", versions="gone", views="gone")(*folders)
+    change(weights="gone", versions="gone", views="gone", instances_per_image=3)(*folders)
     text = report(folders).text
     assert "3 images, weights not recorded" in text
     assert "Viewsnot recorded" in text
+    assert "Most instances of an image3" in text
+    assert "Longer side in the network, at mostnot recorded" in text
 
 
 def test_a_single_image_has_a_report(folders):

@@ -177,7 +177,8 @@ def _check_settings(folder: PredictionFolder, settings: dict[str, Any]) -> None:
     if path.is_file() and folder.tables:
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
-            changed = [key for key in settings if earlier.get(key) != settings[key]]
+            # A folder of an earlier version lacks later keys: no reason to refuse it.
+            changed = [key for key in settings if earlier.get(key, settings[key]) != settings[key]]
         except (AttributeError, ValueError):  # not JSON, or of another shape
             changed = list(settings)
         if changed:

@@ -17,8 +17,9 @@ CONDITIONS = ("split_fingerprint", "score_threshold", "resolution")
 # What may differ: the things to compare.
 SETTINGS = (
     *("dataset", "input_fingerprint", "weights", "weights_sha256", "seed", "min_size_test"),
-    *("precision", "views", "view_scales", "second_look", "instance_choice", "postprocessing"),
-    "mask_threshold",
+    *("max_size_test", "precision", "views", "view_scales", "second_look", "instance_choice"),
+    *("postprocessing", "instance_score_threshold", "instance_nms_threshold"),
+    *("instances_per_image", "proposals_before_nms", "proposals_after_nms", "mask_threshold"),
 )
 Row = dict[str, Any]
 ROW_FIELDS = (

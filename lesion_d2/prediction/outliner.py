@@ -26,6 +26,11 @@ def prediction_settings(cfg: CfgNode) -> dict[str, Any]:
         "second_look": cfg.TEST.SECOND_LOOK,
         "instance_choice": cfg.TEST.INSTANCE_CHOICE,
         "postprocessing": list(cfg.TEST.POSTPROCESSING),
+        "instance_score_threshold": cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
+        "instance_nms_threshold": cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
+        "instances_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+        "proposals_before_nms": cfg.MODEL.RPN.PRE_NMS_TOPK_TEST,
+        "proposals_after_nms": cfg.MODEL.RPN.POST_NMS_TOPK_TEST,
     }
 
 

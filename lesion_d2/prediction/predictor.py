@@ -1,5 +1,7 @@
 """Arrays in, lesions out: the way to use a trained model from Python."""
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -103,8 +105,17 @@ class LesionPredictor:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the masks depend on, as plain values: the weights file's hash, and the settings."""
-        return {"weights_sha256": self._outliner.weights_sha256, **prediction_settings(self.cfg)}
+        """What the results depend on, as plain values: two models' hashes, and the settings.
+
+        The confidence model is None where there is none.
+        """
+        confidence = self._outliner.confidence
+        text = json.dumps(confidence and confidence.to_dict(), sort_keys=True)
+        return {
+            "weights_sha256": self._outliner.weights_sha256,
+            "confidence_sha256": hashlib.sha256(text.encode()).hexdigest() if confidence else None,
+            **prediction_settings(self.cfg),
+        }
 
     def sharing(self, workers: int) -> AbstractContextManager[None]:
         """Return a context in which so many threads that call this share the CPUs."""
