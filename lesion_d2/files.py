@@ -151,13 +151,29 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Iterable[Any]]) ->
             writer.writerow(map(row.get, head) if isinstance(row, Mapping) else row)
 
 
-def read_whole_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a table that grows, by column; one that a kill has torn is left out."""
+def read_whole_rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
+    """Return the rows of a table that grows, by column; one that a kill has torn is left out.
+
+    Raises:
+        LesionError: if the table, saved again by another program, lacks one of ``columns``.
+    """
     if not path.is_file():
         return []
-    with open(path, encoding="utf-8", errors="replace", newline="") as stream:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
         rows = csv.DictReader(line.replace("\0", "") for line in stream if line.endswith("\n"))
+        if rows.fieldnames:
+            check_columns(path, rows.fieldnames, columns, "put it back, or choose another folder")
         return [row for row in rows if None not in row and None not in row.values()]
+
+
+def check_columns(path: Path, found: Iterable[str], needed: Iterable[str], remedy: str) -> None:
+    """Raise a :class:`LesionError` that ends in ``remedy`` if the table ``path`` lacks a column."""
+    names = list(found)
+    for name in needed:
+        if name not in names:
+            if ";" in "".join(names):
+                raise LesionError(f"{path}: has semicolons between columns; save it with commas")
+            raise LesionError(f"{path}: has no column {name}; {remedy}")
 
 
 def write_json(path: Path, content: Any, **kwargs: Any) -> None:

@@ -111,6 +111,47 @@ def test_a_row_torn_anywhere_is_done_again(cut, tmp_path):
     assert folder_bytes(tmp_path / "out" / "masks") == expected
 
 
+def test_a_table_saved_with_a_byte_order_mark_is_read(folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder, output)
+    table = output / "predictions.csv"
+    before = folder_bytes(output / "masks")
+    table.write_text("\ufeff" + table.read_text().replace("\n", "\r\n"), encoding="utf-8")
+    stamps = {path: path.stat().st_mtime_ns for path in (output / "masks").rglob("*.png")}
+    assert predict(folder, output, formats=["coco"]) == []
+    assert check(output) == ["1/lesion", "2/lesion", "2/other"]
+    assert folder_bytes(output / "masks") == before
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    table.write_text("\ufeff" + table.read_text(), encoding="utf-8")
+    PredictionFolder(output).remove()
+    assert list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",", ";", "has semicolons between columns; save it with commas"),
+        (",", "\t", "has no column file; put it back, or choose another folder"),
+        ("mask,", "Maske,", "has no column mask; put it back"),
+    ],
+)
+def test_a_table_that_a_spreadsheet_saved_otherwise(old, new, message, folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder, output)
+    table = output / "predictions.csv"
+    table.write_text(table.read_text().replace(old, new))
+    before = folder_bytes(output)
+    for use in (
+        lambda: predict(folder, output),
+        lambda: predict(folder, output, (1, 2)),
+        lambda: PredictionFolder(output).rows(),
+        lambda: PredictionFolder(output).remove(),
+    ):
+        with pytest.raises(LesionError, match=rf"predictions.csv: {message}"):
+            use()
+        assert folder_bytes(output) == before
+
+
 def test_overwrite_deletes_what_its_tables_name(folder, tmp_path, monkeypatch):
     output = tmp_path / "out"
     predict(folder, output)

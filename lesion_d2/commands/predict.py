@@ -35,7 +35,7 @@ from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor
 from lesion_d2.results.formats import write_formats
-from lesion_d2.results.predictions import COLUMNS, PredictionFolder, Row, name_of
+from lesion_d2.results.predictions import COLUMNS, NEEDED, PredictionFolder, Row, name_of
 
 OVERLAY_SIDE = 1024
 MAX_WORKERS = 4  # by default: each takes memory, and one GPU has no use for more
@@ -208,7 +208,7 @@ def _to_do(
     own = []
     owners, stale = {}, set()
     for table in [folder.table, *(path for path in folder.tables if path != folder.table)]:
-        for row in read_whole_rows(table):
+        for row in read_whole_rows(table, NEEDED):
             path, name = os.path.realpath(unescape_name(row["file"])), name_of(row)
             if name is None or path in rows:
                 continue

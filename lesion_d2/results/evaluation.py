@@ -22,7 +22,7 @@ from lesion_d2.evaluation.scores import (
     Evaluation,
     ScoredImage,
 )
-from lesion_d2.files import atomic_write, read_json, write_csv, write_json
+from lesion_d2.files import atomic_write, check_columns, read_json, write_csv, write_json
 from lesion_d2.images.masks import read_mask
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
@@ -183,11 +183,7 @@ def _read_table(path: Path, columns: Iterable[str]) -> dict[str, np.ndarray]:
         raise LesionError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error
     except (csv.Error, ValueError) as error:
         raise LesionError(f"{path}: not a CSV file ({error}); {REMEDY}") from error
-    for name in ("image_id", *columns):
-        if name not in names:
-            if ";" in "".join(names):
-                raise LesionError(f"{path}: has semicolons between columns; save it with commas")
-            raise LesionError(f"{path}: no number at {name}, it has no such column; {REMEDY}")
+    check_columns(path, names, ("image_id", *columns), REMEDY)
     if not rows:
         raise LesionError(f"{path}: holds no image; {REMEDY}")
     known = [name for name in COLUMNS if name in names]

@@ -16,6 +16,8 @@ COLUMNS = (
     "score", "estimated_iou", "candidates", "longest_diameter_pixels", "file_bytes",
     "file_modified_ns", "seconds",
 )  # fmt: skip
+# What a table of any version has, and cannot be read without.
+NEEDED = ("file", "mask", "width", "height", "score", "estimated_iou")
 FORMATS = ("masks", "coco", "labelme", "geojson")
 _TABLE = re.compile(r"predictions(_\d+_of_\d+)?\.csv")  # another name is a table of the user's own
 _MASKS, _MASK_END = "masks/", "_segmentation.png"
@@ -80,7 +82,7 @@ class PredictionFolder:
         others = self.tables if self.shard == (1, 1) else []
         found: dict[str, tuple[str, Row]] = {}
         for table in (*others, self.table):
-            for row in read_whole_rows(table):
+            for row in read_whole_rows(table, NEEDED):
                 name = name_of(row)
                 if name is not None and self.mask(name).is_file():
                     found[row["file"]] = name, row
@@ -101,7 +103,7 @@ class PredictionFolder:
             return
         for table in self.tables if self.shard == (1, 1) else [self.table]:
             with alone(table):
-                for row in read_whole_rows(table):
+                for row in read_whole_rows(table, NEEDED):
                     if name := name_of(row):
                         self.remove_result(name)
                 failed = table.with_name(table.name.replace("predictions", "failed"))
