@@ -29,8 +29,13 @@ def atomic_write(path: str | Path, mode: str = "w", **kwargs: Any) -> Iterator[I
     The folder is created when missing, and what killed processes left in it is removed. If the
     block raises, ``path`` stays as it was. An :class:`OSError` of the writing names ``path``. The
     mode is ``"w"`` (UTF-8, ``\n`` line ends) or ``"wb"``; ``kwargs`` go to :func:`open`.
+
+    Raises:
+        LesionError: if ``path`` is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise LesionError(f"{path}: is a folder; give the name of a file")
     if "b" not in mode:
         kwargs = {"encoding": "utf-8", "newline": "\n", **kwargs}
     with naming(path):

@@ -106,6 +106,15 @@ def test_any_name_that_the_disk_takes_can_be_written(name, tmp_path):
     assert (tmp_path / name).read_text() == "whole"
 
 
+def test_a_folder_is_no_file_to_write(tmp_path):
+    path = tmp_path / "figures"
+    path.mkdir()
+    message = f"{path}: is a folder; give the name of a file"
+    with pytest.raises(LesionError, match=message), atomic_write(path):
+        raise AssertionError("nothing is to be written")
+    assert list(tmp_path.rglob("*")) == [path]
+
+
 def test_the_file_has_the_permissions_of_any_other(tmp_path):
     with atomic_write(tmp_path / "a"):
         pass
