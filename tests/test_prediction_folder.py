@@ -18,7 +18,9 @@ from lesion_d2.files import write_json
 from lesion_d2.images.inputs import find_images
 from lesion_d2.images.reading import read_image
 from lesion_d2.prediction.confidence import ConfidenceModel
+from lesion_d2.prediction.predictor import outline_image
 from lesion_d2.results.predictions import PredictionFolder
+from lesion_d2.synthetic import render
 
 
 def rows(folder):
@@ -109,6 +111,32 @@ def test_a_large_photograph_is_read_smaller(orientation, predictor, tmp_path):
     assert max(overlay.shape) == 1024
     (lesion,) = predictor([whole], channels="BGR")
     assert (lesion.mask == (mask > 0)).mean() > 0.99
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_what_is_shown_changes_no_mask(suffix, predictor, tmp_path):
+    image, _ = render(5, 0, 1300, 2000)
+    photograph = tmp_path / "in" / f"large.{suffix}"
+    photograph.parent.mkdir()
+    cv2.imwrite(str(photograph), image)
+    files = find_images([str(photograph)])
+    for overlays in (True, False):
+        folder = PredictionFolder(tmp_path / str(overlays))
+        assert predict_files(predictor, files, folder, overlays=overlays) == []
+    with_overlay, without = (
+        [row | {"seconds": ""} for row in rows(tmp_path / name)] for name in ("True", "False")
+    )
+    assert with_overlay == without
+    assert folder_bytes(tmp_path / "True" / "masks") == folder_bytes(tmp_path / "False" / "masks")
+    data = photograph.read_bytes()
+    lesion, seen = outline_image(predictor, data)
+    assert lesion.mask.any()
+    for side, shape in ((200, (325, 500)), (1024, (1300, 2000)), (5000, (1300, 2000))):
+        other, shown = outline_image(predictor, data, side)
+        np.testing.assert_array_equal(other.mask, lesion.mask)
+        assert other.score == lesion.score
+        assert shown.shape[:2] == (shape if suffix == "jpg" else (1300, 2000))
+    assert seen.shape[:2] == ((163, 250) if suffix == "jpg" else (1300, 2000))
 
 
 def test_a_stopped_run_continues(predictor, photographs, tmp_path):

@@ -28,12 +28,11 @@ from lesion_d2.files import (
 )
 from lesion_d2.images.inputs import ImageFile
 from lesion_d2.images.masks import write_mask
-from lesion_d2.images.reading import read_image
 from lesion_d2.images.scaling import fit
-from lesion_d2.images.source import BadFileError
+from lesion_d2.images.source import BadFileError, read_source
 from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.predictor import LesionPredictor
+from lesion_d2.prediction.predictor import LesionPredictor, outline_image
 from lesion_d2.results.formats import write_formats
 from lesion_d2.results.predictions import COLUMNS, NEEDED, PredictionFolder, Row, name_of
 
@@ -122,10 +121,8 @@ def _predict_file(
     start = time.perf_counter()
     try:
         state = _state(file.path)
-        # Overlays need more pixels than the model does.
-        enough = max(predictor.enough, OVERLAY_SIDE if overlays else 0)
-        image, size = read_image(file.path, enough)
-        (lesion,) = predictor([image], channels="BGR", sizes=[size])
+        data = read_source(file.path)
+        lesion, image = outline_image(predictor, data, OVERLAY_SIDE if overlays else 0)
         folder.remove_result(file.name)
         if overlays:
             with atomic_write(folder.overlay(file.name), "wb") as picture:

@@ -1,4 +1,4 @@
-"""Arrays in, lesions out: the way to use a trained model from Python."""
+"""Arrays or a file's bytes in, lesions out: the way to use a trained model from Python."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from lesion_d2.config.load import PRETRAINED, PRETRAINED_FILE, load_config
 from lesion_d2.errors import LesionError, naming_missing_packages
+from lesion_d2.images.reading import decode_upright
 from lesion_d2.images.scaling import fit_shortest
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.metadata import CHANGEABLE, GRAPH_SUFFIX
@@ -168,6 +169,28 @@ class LesionPredictor:
             image = image[:, :, ::-1]
         sides = self.cfg.INPUT
         return fit_shortest(image, sides.MIN_SIZE_TEST, sides.MAX_SIZE_TEST).transpose(2, 0, 1)
+
+
+def outline_image(
+    predictor: LesionPredictor, data: bytes, side: int = 0
+) -> tuple[Lesion, npt.NDArray[np.uint8]]:
+    """Outline the bytes of an image file, and give pixels to show it with.
+
+    The lesion does not depend on ``side``: a JPEG is decoded once more where more pixels are shown
+    than the predictor needs.
+
+    Returns:
+        The lesion, its mask at the size of the picture as it is to be seen, and upright BGR pixels,
+        uint8 of shape (h, w, 3), of at least ``side`` pixels a side where the file has them.
+
+    Raises:
+        BadFileError: it cannot be read.
+    """
+    image, size = decode_upright(data, predictor.enough)
+    (lesion,) = predictor([image], channels="BGR", sizes=[size])
+    if image.shape[:2] != size and min(image.shape[:2]) < side:
+        image, _ = decode_upright(data, side)
+    return lesion, image
 
 
 def _by_torch(opts: Sequence[str]) -> bool:
