@@ -21,6 +21,7 @@ from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.predictor import outline_image
 from lesion_d2.results.predictions import PredictionFolder
 from lesion_d2.synthetic import render
+from lesion_d2.web.outlines import outline_picture
 
 
 def rows(folder):
@@ -136,6 +137,11 @@ def test_what_is_shown_changes_no_mask(suffix, predictor, tmp_path):
         np.testing.assert_array_equal(other.mask, lesion.mask)
         assert other.score == lesion.score
         assert shown.shape[:2] == (shape if suffix == "jpg" else (1300, 2000))
+    for picture in (True, False):
+        outline, other = outline_picture(predictor, data, picture)
+        assert (outline.picture is not None) == picture
+        np.testing.assert_array_equal(other.mask, lesion.mask)
+        assert outline.score == lesion.score
     assert seen.shape[:2] == ((163, 250) if suffix == "jpg" else (1300, 2000))
 
 

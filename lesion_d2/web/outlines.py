@@ -17,11 +17,11 @@ from typing_extensions import Self
 from lesion_d2.images.fill import fill_rings
 from lesion_d2.images.masks import mask_png
 from lesion_d2.images.polygons import mask_polygons
-from lesion_d2.images.reading import MAX_PIXELS, decode_upright
+from lesion_d2.images.reading import MAX_PIXELS
 from lesion_d2.images.scaling import fit
 from lesion_d2.prediction.confidence import word_for
 from lesion_d2.prediction.lesion import Lesion
-from lesion_d2.prediction.predictor import LesionPredictor
+from lesion_d2.prediction.predictor import LesionPredictor, outline_image
 from lesion_d2.results.formats import coco_annotation, coco_content, coco_image, labelme_content
 
 PICTURE_SIDE = 2048  # of the picture that the page shows
@@ -119,9 +119,7 @@ def outline_picture(
     Raises:
         BadFileError: it cannot be read.
     """
-    enough = max(predictor.enough, PICTURE_SIDE if picture else 0)
-    image, size = decode_upright(data, enough)
-    (lesion,) = predictor([image], channels="BGR", sizes=[size])
+    lesion, image = outline_image(predictor, data, PICTURE_SIDE if picture else 0)
     estimated = lesion.estimated_iou
     outline = Outline(
         **_measures(lesion),
