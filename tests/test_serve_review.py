@@ -147,6 +147,67 @@ def test_a_review_continues(folders, review):
         assert again.decisions == decided
 
 
+@pytest.mark.parametrize("decision", ["accept", "correct", "reject"])
+@pytest.mark.parametrize("replaced", ["photograph", "predicted", "reviewed"])
+def test_a_decision_counts_for_its_files_alone(folders, review, decision, replaced, capsys):
+    square = np.zeros((96, 128), bool)
+    square[10:30, 10:40] = True
+    with review.alone():
+        for item in review.items[1:3]:
+            review.decide(item, decision, square if decision == "correct" else None)
+    masks = folders[1] / "reviewed" / "masks"
+    kept = {path: path.read_bytes() for path in masks.rglob("*.png")}
+    name = "ISIC_0000003"
+    path = {
+        "photograph": folders[0] / f"{name}.jpg",
+        "predicted": folders[1] / "masks" / f"{name}_segmentation.png",
+        "reviewed": masks / f"{name}_segmentation.png",
+    }[replaced]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.is_file() else b""
+    path.write_bytes(before[:-1] + b"?")  # of the same size
+    capsys.readouterr()
+    again = Review(folders[1], folders[0])
+    with again.alone():
+        assert again.decisions == {"deep/ISIC_0000002": decision}
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"undecided: {name}: not as in review.csv: {replaced}_sha256")
+    assert not (masks / f"{name}_segmentation.png").exists()
+    aside = folders[1] / "reviewed" / "set_aside" / f"{name}_segmentation.1"
+    if decision != "reject" or replaced == "reviewed":
+        assert line.endswith(str(aside))
+        assert aside.read_bytes() == (
+            before[:-1] + b"?"
+            if replaced == "reviewed"
+            else kept[masks / f"{name}_segmentation.png"]
+        )
+    with again.alone():  # it can be decided again
+        again.decide(again.items[2], "reject", None)
+    last = Review(folders[1], folders[0])
+    with last.alone():
+        assert last.decisions == {"deep/ISIC_0000002": decision, name: "reject"}
+
+
+def test_what_is_set_aside_stays_and_is_never_converted(folders, review, tmp_path):
+    reviewed_mask = folders[1] / "reviewed" / "masks" / "ISIC_0000003_segmentation.png"
+    with review.alone():
+        review.decide(review.items[1], "accept", None)
+    for content in (b"first", b"second"):
+        reviewed_mask.write_bytes(content)
+        with Review(folders[1], folders[0]).alone():
+            pass
+    aside = folders[1] / "reviewed" / "set_aside"
+    found = {path.name: path.read_bytes() for path in aside.iterdir()}
+    assert found == {
+        "ISIC_0000003_segmentation.1": b"first",
+        "ISIC_0000003_segmentation.2": b"second",
+    }
+    pairs = (folders[0], folders[1] / "reviewed")
+    summary = convert(ConvertOptions({"all": pairs}, tmp_path / "converted", group=False))
+    assert sum(summary.splits.values()) == 1
+    assert "mask_unreadable" not in {row.reason for row in summary.rows}
+
+
 def test_what_a_kill_has_torn_is_decided_again(folders, review):
     table = folders[1] / "reviewed" / "review.csv"
     with review.alone():

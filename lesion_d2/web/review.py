@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +52,9 @@ class Review:
 
     It writes to the folder ``reviewed`` in it: ``masks/<name>_segmentation.png`` of what was
     accepted or corrected, and ``review.csv`` with a row a decision; the last one of a photograph
-    counts. Nothing else is written or changed.
+    counts, while the photograph, its predicted mask and its reviewed mask are those of the row. A
+    reviewed mask that no row counts for is moved to ``set_aside``. Nothing else is written or
+    changed.
 
     Attributes:
         items: the predictions, least sure first.
@@ -77,7 +80,7 @@ class Review:
     def alone(self) -> Iterator[None]:
         """Let no other process review the folder in such a block, and read what was decided.
 
-        Masks whose decision a kill has kept from the table are removed: they are decided again.
+        What does not count is printed, a line each, and can be decided again.
 
         Raises:
             LesionError: another process reviews it.
@@ -85,12 +88,7 @@ class Review:
         with alone(self.table):
             last = {unescape_name(row["name"]): row for row in read_whole_rows(self.table)}
             for item in self.items:
-                row, mask = last.get(item.name), self._reviewed.mask(item.name)
-                found = _sha256(mask.read_bytes()) if mask.is_file() else ""
-                if row and row["reviewed_sha256"] == found and row["decision"] in _DECISIONS:
-                    self.decisions[item.name] = _DECISIONS[row["decision"]]
-                else:
-                    mask.unlink(missing_ok=True)
+                self._read_decision(item, last.get(item.name))
             yield
 
     def mask(self, item: Item) -> npt.NDArray[np.bool_]:
@@ -149,6 +147,36 @@ class Review:
 
     def _mask_file(self, item: Item) -> Path:
         return self._folder.mask(item.name)
+
+    def _read_decision(self, item: Item, row: dict[str, str] | None) -> None:
+        mask = self._reviewed.mask(item.name)
+        if row is None:
+            if not mask.is_file():
+                return
+            problem = f"{self.table.name} has no row of its mask"
+        else:
+            files = {
+                "photograph_sha256": item.photograph,
+                "predicted_sha256": self._mask_file(item),
+                "reviewed_sha256": mask,
+            }
+            other = [column for column, path in files.items() if row[column] != _hash_of(path)]
+            if not other and row["decision"] in _DECISIONS:
+                self.decisions[item.name] = _DECISIONS[row["decision"]]
+                return
+            problem = f"not as in {self.table.name}: {', '.join(other) or 'decision'}"
+        if mask.is_file():
+            problem += f"; the reviewed mask is now {escape_name(self._set_aside(item))}"
+        print(f"undecided: {escape_name(item.name)}: {problem}")
+
+    def _set_aside(self, item: Item) -> Path:
+        """Move a reviewed mask to where no conversion takes it for one; return its new path."""
+        for number in count(1):
+            path = self._reviewed.root / "set_aside" / f"{item.name}_segmentation.{number}"
+            if not path.exists():
+                break
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return self._reviewed.mask(item.name).rename(path)
 
 
 def _find_items(
@@ -222,6 +250,14 @@ def _ends_torn(table: Path) -> bool:
     with open(table, "rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) != b"\n"
+
+
+def _hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or nothing where none can be read."""
+    try:
+        return _sha256(path.read_bytes()) if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _sha256(data: bytes) -> str:
