@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import resource
 import shutil
 
 import cv2
@@ -208,12 +209,12 @@ def test_what_is_set_aside_stays_and_is_never_converted(folders, review, tmp_pat
     assert "mask_unreadable" not in {row.reason for row in summary.rows}
 
 
-def test_what_a_kill_has_torn_is_decided_again(folders, review):
+def test_what_a_kill_has_torn_is_decided_again(folders, review, capsys):
     table = folders[1] / "reviewed" / "review.csv"
     with review.alone():
         review.decide(review.items[1], "accept", None)
         review.decide(review.items[3], "accept", None)
-    # The last row is cut, and of another decision only the mask was written.
+    # The last row is cut, and of another decision only the mask is there.
     table.write_bytes(table.read_bytes()[:-20])
     orphan = folders[1] / "reviewed" / "masks" / "ISIC_0000003_segmentation.png"
     shutil.copy(folders[1] / "masks" / "ISIC_0000003_segmentation.png", orphan)
@@ -222,9 +223,95 @@ def test_what_a_kill_has_torn_is_decided_again(folders, review):
         assert again.decisions == {"deep/ISIC_0000002": "accept"}
         assert list(reviewed(folders)) == ["deep/ISIC_0000002"]
         again.decide(again.items[3], "reject", None)
+    aside = folders[1] / "reviewed" / "set_aside"
+    names = ["ISIC_0000003", "ISIC_0000001"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"undecided: {name}: review.csv has no row of its mask; the reviewed mask is now "
+        f"{aside / name}_segmentation.1"
+        for name in names
+    ]
     last = Review(folders[1], folders[0])
     with last.alone():
         assert last.decisions == {"deep/ISIC_0000002": "accept", "ISIC_0000001": "reject"}
+
+
+def test_a_table_torn_at_any_byte_keeps_its_whole_rows(folders, review):
+    """Without its newline a row is whole; a torn one never spoils those that follow it."""
+    reviewed_folder = folders[1] / "reviewed"
+    first, second, third = review.items[1:]
+    table = reviewed_folder / "review.csv"
+    square = np.zeros((96, 128), bool)
+    square[10:30, 10:40] = True
+    with review.alone():
+        review.decide(first, "accept", None)
+        before = table.read_bytes()
+        review.decide(second, "correct", square)
+        middle = table.read_bytes()
+        review.decide(third, "reject", None)
+    # As another program quotes it: a tear may leave the quotation mark open.
+    whole = middle.replace(b"ISIC_0000003", b'"ISIC_0000003"')
+    kept = {first.name: "accept"}
+    for end in [*range(len(before), len(whole) + 1, 7), len(whole) - 2, len(whole) - 1]:
+        shutil.rmtree(reviewed_folder / "set_aside", ignore_errors=True)
+        table.write_bytes(whole[:end])
+        mask = reviewed_folder / "masks" / f"{second.name}_segmentation.png"
+        mask_bytes = mask.read_bytes()
+        again = Review(folders[1], folders[0])
+        with again.alone():
+            counts = end >= len(whole) - 1
+            assert again.decisions == kept | ({second.name: "correct"} if counts else {})
+            again.decide(again.items[3], "reject", None)
+        last = Review(folders[1], folders[0])
+        with last.alone():
+            assert last.decisions == again.decisions
+        mask.write_bytes(mask_bytes)
+
+
+def test_a_torn_rejection_is_told_from_a_torn_acceptance(folders, review):
+    table = folders[1] / "reviewed" / "review.csv"
+    with review.alone():
+        review.decide(review.items[1], "accept", None)
+        review.decide(review.items[2], "reject", None)
+        lines = table.read_bytes().splitlines(keepends=True)
+    accepted, rejected = lines[1], lines[2]
+    table.write_bytes(lines[0] + accepted + rejected.rstrip(b"\n"))
+    again = Review(folders[1], folders[0])
+    with again.alone():
+        assert again.decisions[review.items[2].name] == "reject"
+    # The row of an acceptance that ends before its last hash is not whole.
+    table.write_bytes(lines[0] + rejected + accepted[: accepted.rindex(b",") + 1])
+    again = Review(folders[1], folders[0])
+    with again.alone():
+        assert again.decisions == {review.items[2].name: "reject"}
+    assert table.read_bytes() == lines[0] + rejected
+
+
+@pytest.mark.parametrize("decision", ["correct", "reject"])
+def test_a_decision_that_cannot_be_written_leaves_the_one_before(folders, review, decision):
+    table = folders[1] / "reviewed" / "review.csv"
+    first, second = np.zeros((2, 96, 128), bool)
+    first[10:30, 10:40] = second[50:60, 50:60] = True
+    item = review.items[1]
+    with review.alone():
+        review.decide(item, "correct", first)
+        # Files may not grow beyond what the table has now and half a row, as on a full disk.
+        size = table.stat().st_size + 100
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            with pytest.raises(OSError, match=r"review\.csv"):
+                review.decide(item, decision, second if decision == "correct" else None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert table.stat().st_size == size  # torn
+        np.testing.assert_array_equal(review.mask(item), first)
+    again = Review(folders[1], folders[0])
+    with again.alone():
+        assert again.decisions == {item.name: "correct"}
+        np.testing.assert_array_equal(again.mask(item), first)
+        again.decide(item, "correct", second)
+        np.testing.assert_array_equal(again.mask(item), second)
+    assert [row["decision"] for row in rows(folders)] == ["correct", "correct"]
 
 
 def test_two_reviews_at_a_time_are_refused(folders, review):

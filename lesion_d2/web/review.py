@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import count
@@ -17,7 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion_d2.errors import LesionError
-from lesion_d2.files import alone, atomic_write, escape_name, read_whole_rows, unescape_name
+from lesion_d2.files import (
+    alone,
+    atomic_write,
+    escape_name,
+    naming,
+    read_whole_rows,
+    unescape_name,
+)
 from lesion_d2.images.inputs import find_images
 from lesion_d2.images.masks import mask_png, read_mask
 from lesion_d2.images.reading import read_header
@@ -28,6 +35,7 @@ COLUMNS = (
     "when", "who", "name", "decision", "estimated_iou", "photograph_sha256", "model_sha256",
     "predicted_sha256", "reviewed_sha256",
 )  # fmt: skip
+_SHA256_LENGTH = 64  # hexadecimal digits
 Decision = Literal["accept", "correct", "reject"]
 _DECISIONS: dict[str, Decision] = {"accept": "accept", "correct": "correct", "reject": "reject"}
 
@@ -86,6 +94,7 @@ class Review:
             LesionError: another process reviews it.
         """
         with alone(self.table):
+            _end_whole(self.table)
             last = {unescape_name(row["name"]): row for row in read_whole_rows(self.table)}
             for item in self.items:
                 self._read_decision(item, last.get(item.name))
@@ -101,7 +110,7 @@ class Review:
         return _read_mask((self._reviewed if decided else self._folder).mask(item.name))
 
     def decide(self, item: Item, decision: Decision, mask: npt.NDArray[np.bool_] | None) -> None:
-        """Write a decision; when this returns it is on disk.
+        """Write a decision; when this returns it is on disk. If it raises, the one before counts.
 
         To accept a prediction that was corrected keeps the correction.
 
@@ -123,13 +132,6 @@ class Review:
             if not kept.any():
                 raise LesionError(f"{item.name}: nothing is outlined; draw it, or reject")
             data = predicted if mask is None else mask_png(kept)
-        path = self._reviewed.mask(item.name)
-        if data:
-            with atomic_write(path, "wb") as stream:
-                stream.write(data)
-                os.fsync(stream.fileno())
-        else:
-            path.unlink(missing_ok=True)
         estimated = item.estimated_iou
         row = {
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -142,7 +144,17 @@ class Review:
             "predicted_sha256": _sha256(predicted),
             "reviewed_sha256": _sha256(data) if data else "",
         }
-        _append(self.table, row)
+        path = self._reviewed.mask(item.name)
+        if data:
+            with atomic_write(path, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+                _append(self.table, row)  # before the mask takes the place of an earlier one
+        else:
+            _append(self.table, row)
+            path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
         self.decisions[item.name] = decision
 
     def _mask_file(self, item: Item) -> Path:
@@ -235,21 +247,42 @@ def _read_mask(path: Path) -> npt.NDArray[np.bool_]:
 
 
 def _append(table: Path, row: dict[str, str]) -> None:
-    with open(table, "a+", encoding="utf-8", newline="") as stream:
+    _end_whole(table)
+    with naming(table), open(table, "a", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         if not stream.tell():
             writer.writeheader()
-        elif _ends_torn(table):
-            stream.write("\n")
         writer.writerow(row)
         stream.flush()
         os.fsync(stream.fileno())
 
 
-def _ends_torn(table: Path) -> bool:
-    with open(table, "rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) != b"\n"
+def _end_whole(table: Path) -> None:
+    """End a table with a whole row: one without its newline gets it, a torn one is cut."""
+    if not table.is_file():
+        return
+    with naming(table), open(table, "r+b") as stream:
+        data = stream.read()
+        start = data.rfind(b"\n") + 1
+        if start == len(data):
+            return
+        fields = next(csv.reader([data[start:].decode("utf-8", "replace")]), [])
+        row = dict(zip(COLUMNS, fields, strict=False))
+        length = 0 if row.get("decision") == "reject" else _SHA256_LENGTH
+        if len(fields) == len(COLUMNS) and len(row["reviewed_sha256"]) == length:
+            stream.write(b"\n")
+        else:
+            stream.truncate(start)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put on disk what was renamed or removed in a folder, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _hash_of(path: Path) -> str:
