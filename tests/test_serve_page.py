@@ -8,6 +8,7 @@ import socket
 import zipfile
 
 import cv2
+import httpx2
 import numpy as np
 import pytest
 import shapely
@@ -22,8 +23,9 @@ from lesion_d2.commands.predict import predict_files
 from lesion_d2.images.fill import fill_rings
 from lesion_d2.images.inputs import find_images
 from lesion_d2.results.predictions import PredictionFolder
-from lesion_d2.web.app import outline_app
+from lesion_d2.web.app import outline_app, review_app
 from lesion_d2.web.guard import PLACES
+from lesion_d2.web.review import Review
 
 expect.set_options(timeout=30_000)
 DESK, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
@@ -436,6 +438,7 @@ def test_a_review_that_is_killed_goes_on(visit, serve_review, predictions):
         assert len(decisions()) == number
     kinds = ["accept", "correct", "reject"]
     assert decisions() == list(zip(names, kinds, strict=True))
+    expect(page.locator("#facts")).to_contain_text("none yet")
     process.send_signal(signal.SIGKILL)
     process.wait()
     page.keyboard.press("a")
@@ -460,3 +463,53 @@ def test_a_review_that_is_killed_goes_on(visit, serve_review, predictions):
     expect(page.locator("#facts")).to_contain_text("accepted")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 143
+
+
+def test_only_a_picture_that_is_shown_is_decided(visit, predictions, tmp_path):
+    photographs, folder = predictions
+    ignore = shutil.ignore_patterns("reviewed")
+    folder = shutil.copytree(folder, tmp_path / "predictions", ignore=ignore)
+    review = Review(folder, photographs)
+    with review.alone(), running(review_app(review)) as address:
+        page = visit(address)
+        posted, held = [], []
+        page.on("request", lambda r: posted.append(r.url[-1]) if r.method == "POST" else None)
+        page.route("**/api/review/2/picture", lambda route: held.append(route))  # the answer waits
+        page.route("**/api/review/3/picture", lambda route: route.fulfill(body="damaged"))
+        count, facts, status = (page.locator(f"#{name}") for name in ("count", "facts", "status"))
+        buttons = [page.locator(f"#{name}") for name in ("accept", "correct", "reject")]
+        expect(facts).to_contain_text("none yet")
+        page.keyboard.press("a")
+        expect(count).to_have_text("1 of 5 decided")
+        expect(facts).to_contain_text("none yet")
+        page.keyboard.press("c")
+        drag(page, 2, 30, 20)
+        for _ in range(2):
+            page.keyboard.press("s")
+        expect(count).to_have_text("2 of 5 decided")
+        for key in "sacsr":
+            page.keyboard.press(key)
+        for button in buttons:
+            expect(button).to_be_disabled()
+        expect(page.locator("#save")).to_be_hidden()
+        assert len(drawn_points(page)) == 0
+        held[0].continue_()
+        expect(facts).to_contain_text("none yet")
+        assert posted == ["0", "1"]
+        assert shown_rings(page) == rings_of(
+            httpx2.get(f"{address}/api/review/2").json()["polygons"]
+        )
+        page.keyboard.press("a")
+        expect(count).to_have_text("3 of 5 decided")
+        expect(status).to_contain_text("cannot be decoded")
+        page.keyboard.press("a")
+        for button in buttons:
+            expect(button).to_be_disabled()
+        page.keyboard.press("l")
+        expect(facts).to_contain_text("none yet")
+        page.keyboard.press("r")
+        expect(count).to_have_text("4 of 5 decided")
+        expect(status).to_contain_text("cannot be decoded")
+        assert posted == ["0", "1", "2", "4"]
+    decisions = [review.decisions.get(item.name) for item in review.items]
+    assert decisions == ["accept", "correct", "accept", None, "reject"]

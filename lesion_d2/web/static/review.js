@@ -3,6 +3,7 @@ import { Editor } from "./editor.js";
 
 let items = [];
 let current = null; // index, or null at the end
+let shown = null; // index of the picture that can be seen, or null until it is loaded
 let busy = false;
 const history = [];
 const loaded = new Map(); // index -> promise of a shape and a picture
@@ -32,6 +33,10 @@ const nextAfter = (index) => {
 
 const open = async (index) => {
   current = index;
+  shown = null;
+  editor.clear();
+  byId("facts").replaceChildren();
+  buttons();
   const decided = items.filter((item) => item.decision !== null).length;
   byId("progress").max = items.length;
   byId("progress").value = decided;
@@ -45,12 +50,12 @@ const open = async (index) => {
   }
   const item = items[index];
   byId("name").textContent = item.name;
-  buttons();
   try {
     const { shape, picture } = await load(index);
     if (current !== index) return;
     editor.show(shape, picture.src);
-    setEditing(false);
+    shown = index;
+    buttons();
     describe(byId("facts"), [
       ["Estimated IoU", estimate(item.word, item.estimated_iou)],
       ["Area", `${number(shape.area_pixels)} pixels`],
@@ -64,29 +69,26 @@ const open = async (index) => {
     for (const old of loaded.keys()) if (old !== index && old !== next && old !== history.at(-1)) loaded.delete(old);
     if (next !== null && next !== index) load(next).catch(() => {});
   } catch (error) {
-    editor.clear();
-    say(`${item.name}: ${error.message || "the picture cannot be shown"}`);
+    if (current === index) say(`${item.name}: ${error.message || "the picture cannot be shown"}`);
   }
 };
 
 const decide = async (decision) => {
-  if (busy || current === null) return;
+  if (busy || shown === null) return;
   if (editor.editing && decision === "accept") return say("save the correction with s, or end it with c");
   busy = true;
-  const index = current;
+  const index = shown;
   try {
     const content = decision === "correct" ? { decision, rings: editor.drawn } : { decision };
     items[index] = await (await ask(`/api/review/${index}`, content)).json();
-    loaded.delete(index);
-    history.push(index);
-    busy = false;
-    await open(nextAfter(index));
   } catch (error) {
-    say(error.message);
+    return say(error.message);
   } finally {
     busy = false;
-    buttons();
   }
+  loaded.delete(index);
+  history.push(index);
+  await open(nextAfter(index));
 };
 
 const setEditing = (on) => {
@@ -99,7 +101,8 @@ const buttons = () => {
   byId("edits").hidden = !editor.editing;
   byId("save").hidden = !editor.editing;
   byId("save").disabled = editor.rings === null;
-  byId("accept").disabled = editor.editing;
+  byId("accept").disabled = shown === null || editor.editing;
+  for (const id of ["correct", "reject"]) byId(id).disabled = shown === null;
   byId("back").disabled = !history.length;
 };
 
@@ -110,6 +113,7 @@ const later = () => {
   open(nextAfter(current));
 };
 const toggle = () => {
+  if (busy || shown === null) return;
   if (editor.editing && editor.rings !== null) editor.reset();
   setEditing(!editor.editing);
   say(editor.editing ? "correcting: n and p choose a point, arrows move it, s saves" : "correction ended");
