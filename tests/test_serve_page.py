@@ -315,6 +315,60 @@ def test_all_masks_in_one_file(visit, url):
     assert download.value.suggested_filename == "coco.json"
 
 
+def test_a_correction_that_is_not_measured_is_not_downloaded(visit, url):
+    page = visit(url)
+    choose(page, 0, 1, name="a{}.jpg")
+    page.get_by_role("button", name="a0.jpg").click()
+    masks = page.get_by_role("button", name="Masks (zip)")
+    card, facts, status = (
+        page.locator(".card").first,
+        page.locator("#facts"),
+        page.locator("#status"),
+    )
+    downloads = []
+    page.on("download", lambda download: downloads.append(download))
+    problem = "not measured: too much at a time"
+    page.route(
+        "**/api/masks",
+        lambda route: route.fulfill(status=413, json={"detail": "too much at a time"}),
+    )
+    page.click("#correct")
+    drag(page, 3, 70, -50)
+    drawn = drawn_points(page)
+    for place in (card, facts, status):
+        expect(place).to_contain_text(problem)
+    page.click("#mask")
+    expect(status).to_have_text(f"a0.jpg is not downloaded; {problem}")
+    with page.expect_download() as download:
+        masks.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == ["a1_segmentation.png"]
+    expect(status).to_have_text(f"masks.zip is downloaded; left out: a0.jpg, {problem}")
+    expect(card).to_contain_text(problem)
+    assert len(downloads) == 1
+
+    page.unroute("**/api/masks")
+    _, mask = downloaded(page, page.locator("#mask").click)
+    assert_filled(mask, drawn)
+    expect(card.locator(".state")).to_have_text("corrected by hand")
+    expect(facts).to_contain_text(f"{np.count_nonzero(mask):,} pixels")
+    with page.expect_download() as download:
+        masks.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        data = np.frombuffer(archive.read("a0_segmentation.png"), np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(data, -1), mask)
+
+
+def test_a_page_without_a_measured_picture_downloads_nothing(visit, url):
+    page = visit(url)
+    choose(page, 0)
+    page.route("**/api/masks", lambda route: route.abort())
+    page.click("#correct")
+    drag(page, 3, 70, -50)
+    page.get_by_role("button", name="COCO").click()
+    expect(page.locator("#status")).to_contain_text("nothing is downloaded; left out: lesion0.jpg")
+
+
 def test_on_a_phone(visit, url):
     page = visit(url, viewport=PHONE, has_touch=True, is_mobile=True)
     assert page.get_by_text("Take a photograph").is_visible()

@@ -18,7 +18,7 @@ const take = (files) => {
   const chosen = [...files].filter((file) => !file.name.startsWith("."));
   if (!chosen.length) return say("no file was chosen");
   for (const file of chosen) {
-    const entry = { name: file.name, file, state: "waits", done: 0, result: null, shape: null, rings: null, pending: null, again: false };
+    const entry = { name: file.name, file, state: "waits", done: 0, result: null, shape: null, rings: null, pending: null, problem: "", again: false };
     entry.card = cardOf(entry);
     entries.push(entry);
     waiting.push(entry);
@@ -170,7 +170,7 @@ const redraw = (entry) => {
     waits: () => "waits",
     goes: () => (entry.done < 1 ? `is sent, ${Math.round(100 * entry.done)} %` : "is outlined"),
     failed: () => (entry.again ? `${entry.reason}. Press to try again.` : `not outlined: ${entry.reason}`),
-    done: () => (entry.rings ? "corrected by hand" : !result.polygons.length ? "nothing found" : result.word ? `${result.word} (${number(result.estimated_iou, 2)})` : "outlined"),
+    done: () => (entry.rings ? `corrected by hand${entry.problem && `, ${entry.problem}`}` : !result.polygons.length ? "nothing found" : result.word ? `${result.word} (${number(result.estimated_iou, 2)})` : "outlined"),
   };
   card.querySelector(".state").textContent = words[entry.state]();
   card.setAttribute("aria-current", String(entry === current));
@@ -198,36 +198,48 @@ const open = (entry) => {
 };
 
 function changed(rings) {
-  const entry = current;
-  entry.rings = rings;
-  entry.pending = measured(entry, rings);
-  redraw(entry);
+  current.rings = rings;
+  current.pending = measured(current);
 }
 
-// Ask for the exact mask's measures; only the last change counts.
-const measured = async (entry, rings) => {
-  try {
-    await pause(0.15);
-    if (entry.rings !== rings) return;
-    const { width, height } = entry.result;
-    const shape = rings ? await (await ask("/api/masks", { width, height, rings })).json() : entry.result;
-    if (entry.rings !== rings) return;
-    entry.shape = shape;
+// Ask for the exact mask's measures; only the last change counts. Until they are there a correction has no shape,
+// so no download takes an earlier outline for it.
+const measured = async (entry) => {
+  const { rings, result } = entry;
+  Object.assign(entry, { shape: rings ? null : result, problem: "" });
+  const show = () => {
+    redraw(entry);
     if (entry === current) facts();
+  };
+  show();
+  if (!rings) return;
+  await pause(0.15);
+  if (entry.rings !== rings) return;
+  const answer = { problem: "" };
+  try {
+    const { width, height } = result;
+    answer.shape = await (await ask("/api/masks", { width, height, rings })).json();
   } catch (error) {
-    say(error.message);
+    answer.problem = `not measured: ${error.message}`;
   }
+  if (entry.rings !== rings) return;
+  Object.assign(entry, answer);
+  show();
+  if (answer.problem) say(`${entry.name}: ${answer.problem}`);
 };
 
 const facts = () => {
-  const { shape, result, rings } = current;
+  const { shape, result, rings, problem } = current;
   const scale = Number(byId("scale").value);
-  const area = `${number(shape.area_pixels)} pixels`;
-  const diameter = `${number(shape.longest_diameter_pixels, 1)} pixels`;
+  const measure = (value, digits, pixelsPerUnit, unit) => {
+    if (!shape) return problem || "is measured";
+    const pixels = `${number(value, digits)} pixels`;
+    return scale > 0 ? `${pixels}, ${number(value / pixelsPerUnit, 2)} ${unit}` : pixels;
+  };
   describe(byId("facts"), [
     ["Estimated IoU", rings ? "corrected by hand" : result.polygons.length ? estimate(result.word, result.estimated_iou) : "nothing was found: draw a new outline"],
-    ["Area", scale > 0 ? `${area}, ${number(shape.area_pixels / scale ** 2, 2)} mm²` : area],
-    ["Longest diameter", scale > 0 ? `${diameter}, ${number(shape.longest_diameter_pixels / scale, 2)} mm` : diameter],
+    ["Area", measure(shape?.area_pixels, 0, scale ** 2, "mm²")],
+    ["Longest diameter", measure(shape?.longest_diameter_pixels, 1, scale, "mm")],
     ["Picture", `${result.width} × ${result.height} pixels`],
   ]);
 };
@@ -251,7 +263,14 @@ byId("view").addEventListener("keydown", (event) => {
 
 // --- downloads ---
 
-const save = async (path, content, name) => {
+// Wait for the shape of what is drawn; one that could not be measured is measured again. False if that fails.
+const ready = async (entry) => {
+  if (entry.problem) entry.pending = measured(entry);
+  do await entry.pending; while (!entry.shape && !entry.problem); // it was changed meanwhile
+  return entry.shape !== null;
+};
+
+const save = async (path, content, name, leftOut = "") => {
   try {
     const blob = await (await ask(path, content)).blob();
     const link = element("a");
@@ -259,7 +278,7 @@ const save = async (path, content, name) => {
     link.download = name;
     link.click();
     setTimeout(() => { URL.revokeObjectURL(link.href); }, 60000);
-    say(`${name} is downloaded`);
+    say(`${name} is downloaded${leftOut}`);
   } catch (error) {
     say(error.message);
   }
@@ -267,7 +286,7 @@ const save = async (path, content, name) => {
 
 byId("mask").addEventListener("click", async () => {
   const entry = current;
-  await entry.pending;
+  if (!await ready(entry)) return say(`${entry.name} is not downloaded; ${entry.problem}`);
   const { width, height, polygons } = entry.shape;
   const stem = entry.name.replace(/\.[^.]*$/, "");
   await save("/api/masks?answer=png", { width, height, rings: ringsOf(polygons) }, `${stem}_segmentation.png`);
@@ -292,8 +311,11 @@ const partsOf = (pictures) => {
 for (const button of byId("all").querySelectorAll("[data-format]")) {
   button.addEventListener("click", async () => {
     const done = entries.filter((entry) => entry.result);
-    await Promise.all(done.map((entry) => entry.pending));
-    const pictures = done.map(({ name, result, rings, shape: { width, height, polygons } }) => {
+    await Promise.all(done.map(ready));
+    const missing = done.filter((entry) => !entry.shape);
+    const leftOut = missing.length ? `; left out: ${missing.map(({ name, problem }) => `${name}, ${problem || "changed just now"}`).join("; ")}` : "";
+    if (missing.length === done.length) return say(`nothing is downloaded${leftOut}`);
+    const pictures = done.filter((entry) => entry.shape).map(({ name, result, rings, shape: { width, height, polygons } }) => {
       const { score, estimated_iou } = rings ? {} : result; // a correction is nobody's estimate
       return { name, width, height, polygons, score, estimated_iou };
     });
@@ -301,7 +323,7 @@ for (const button of byId("all").querySelectorAll("[data-format]")) {
     const parts = partsOf(pictures);
     for (const [index, part] of parts.entries()) {
       const name = parts.length > 1 ? `${format}-${index + 1}-of-${parts.length}` : format;
-      await save(`/api/files?answer=${format}`, { pictures: part }, `${name}.${suffix}`);
+      await save(`/api/files?answer=${format}`, { pictures: part }, `${name}.${suffix}`, leftOut);
     }
   });
 }
