@@ -314,6 +314,22 @@ def test_a_decision_that_cannot_be_written_leaves_the_one_before(folders, review
     assert [row["decision"] for row in rows(folders)] == ["correct", "correct"]
 
 
+@pytest.mark.parametrize("table", ["predictions.csv", "reviewed/review.csv"])
+def test_a_table_that_a_spreadsheet_saved_with_semicolons_is_refused(folders, review, table):
+    with review.alone():
+        review.decide(review.items[1], "accept", None)
+    path = folders[1] / table
+    path.write_text(path.read_text().replace(",", ";").rstrip())
+    before = hashes(folders[1]), path.read_bytes()
+    with (
+        pytest.raises(LesionError, match=f"{path}: has semicolons"),
+        Review(folders[1], folders[0]).alone(),
+    ):
+        pass
+    assert (hashes(folders[1]), path.read_bytes()) == before
+    assert len(reviewed(folders)) == 1
+
+
 def test_two_reviews_at_a_time_are_refused(folders, review):
     other = Review(folders[1], folders[0])
     with review.alone(), pytest.raises(LesionError, match="another process"), other.alone():

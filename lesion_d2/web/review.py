@@ -29,7 +29,7 @@ from lesion_d2.images.inputs import find_images
 from lesion_d2.images.masks import mask_png, read_mask
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
-from lesion_d2.results.predictions import PredictionFolder, name_of
+from lesion_d2.results.predictions import NEEDED, PredictionFolder, name_of
 
 COLUMNS = (
     "when", "who", "name", "decision", "estimated_iou", "photograph_sha256", "model_sha256",
@@ -91,11 +91,12 @@ class Review:
         What does not count is printed, a line each, and can be decided again.
 
         Raises:
-            LesionError: another process reviews it.
+            LesionError: another process reviews it, or its table lacks a column.
         """
         with alone(self.table):
+            read_whole_rows(self.table, COLUMNS)  # refused before anything in it is cut
             _end_whole(self.table)
-            last = {unescape_name(row["name"]): row for row in read_whole_rows(self.table)}
+            last = {unescape_name(row["name"]): row for row in read_whole_rows(self.table, COLUMNS)}
             for item in self.items:
                 self._read_decision(item, last.get(item.name))
             yield
@@ -197,7 +198,7 @@ def _find_items(
     rows = {
         name: row
         for table in folder.tables
-        for row in read_whole_rows(table)
+        for row in read_whole_rows(table, (*NEEDED, "file_bytes"))
         if (name := name_of(row))
     }
     if not rows:

@@ -4,6 +4,7 @@ import { Editor } from "./editor.js";
 let items = [];
 let current = null; // index, or null at the end
 let shown = null; // index of the picture that can be seen, or null until it is loaded
+let failed = null; // index of one that cannot be shown: it can be rejected, or left for later
 let busy = false;
 const history = [];
 const loaded = new Map(); // index -> promise of a shape and a picture
@@ -33,7 +34,7 @@ const nextAfter = (index) => {
 
 const open = async (index) => {
   current = index;
-  shown = null;
+  shown = failed = null;
   editor.clear();
   byId("facts").replaceChildren();
   buttons();
@@ -69,15 +70,18 @@ const open = async (index) => {
     for (const old of loaded.keys()) if (old !== index && old !== next && old !== history.at(-1)) loaded.delete(old);
     if (next !== null && next !== index) load(next).catch(() => {});
   } catch (error) {
-    if (current === index) say(`${item.name}: ${error.message || "the picture cannot be shown"}`);
+    if (current !== index) return;
+    failed = index;
+    buttons();
+    say(`${item.name}: ${error.message || "the picture cannot be shown"}; reject it, or leave it for later`);
   }
 };
 
 const decide = async (decision) => {
-  if (busy || shown === null) return;
+  const index = shown ?? (decision === "reject" ? failed : null);
+  if (busy || index === null) return;
   if (editor.editing && decision === "accept") return say("save the correction with s, or end it with c");
   busy = true;
-  const index = shown;
   try {
     const content = decision === "correct" ? { decision, rings: editor.drawn } : { decision };
     items[index] = await (await ask(`/api/review/${index}`, content)).json();
@@ -102,7 +106,8 @@ const buttons = () => {
   byId("save").hidden = !editor.editing;
   byId("save").disabled = editor.rings === null;
   byId("accept").disabled = shown === null || editor.editing;
-  for (const id of ["correct", "reject"]) byId(id).disabled = shown === null;
+  byId("correct").disabled = shown === null;
+  byId("reject").disabled = shown === null && failed === null;
   byId("back").disabled = !history.length;
 };
 
