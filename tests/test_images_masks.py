@@ -61,6 +61,8 @@ FILES = {
     "16 bits, 0 and 65535": (encode(MASK * np.uint16(257), "PNG"), ["16_bit"]),
     "16 bits, 0 and 1": (encode(LESION.astype(np.uint16), "PNG"), ["16_bit"]),
     "16 bits as TIFF": (encode(LESION.astype(np.uint16), "TIFF"), ["16_bit"]),
+    "32 bits, 0 and 1": (encode(LESION.astype(np.int32), "TIFF"), ["16_bit"]),
+    "fractions, 0 and 255": (encode(MASK.astype(np.float32), "TIFF"), ["colour"]),
     "alpha of one value": (
         encode(np.dstack([MASK, MASK, MASK, MASK | 255]), "PNG"), ["alpha", "colour"]
     ),

@@ -22,6 +22,7 @@ from picture_files import (
 from PIL import Image
 
 from lesion_d2.images.reading import decode_image, read_header, read_image
+from lesion_d2.images.source import BadFileError
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 PICTURE = drawn()
@@ -35,6 +36,39 @@ def test_pixels_are_those_of_pillow(name, tmp_path):
     pixels, size = shown(FILES[name], tmp_path)
     assert size == PICTURE.shape[:2]
     np.testing.assert_array_equal(pixels, shown_by_pillow(FILES[name]))
+
+
+def tiff_of_12_bits(grey):
+    """Return a TIFF of 12 bits of a grey picture with an even number of columns."""
+    first, second = (grey[:, start::2].astype(np.uint16) * 16 for start in (0, 1))
+    packed = np.dstack([first >> 4, (first & 15) << 4 | second >> 8, second & 255])
+    pixels = packed.astype(np.uint8).tobytes()
+    height, width = grey.shape
+    tags = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1)]
+    tags += [(278, height), (279, len(pixels))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    start = struct.pack("<I", 8 + len(pixels))
+    return b"II*\0" + start + pixels + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def test_grey_of_12_bits_is_as_bright_as_of_8(tmp_path):
+    grey = PICTURE[..., 0]
+    pixels, _ = shown(tiff_of_12_bits(grey), tmp_path)
+    np.testing.assert_array_equal(pixels, np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize(
+    "grey",
+    [
+        PICTURE[..., 0] / np.float32(255),
+        PICTURE[..., 0] * np.float32(257),
+        PICTURE[..., 0].astype(np.int32),
+        PICTURE[..., 0] * np.int32(257),
+    ],
+)
+def test_grey_of_32_bits_is_refused(grey, tmp_path):
+    with pytest.raises(BadFileError, match=r"grey of 32 bits .* save it with 8 bits"):
+        shown(encode(grey, "TIFF"), tmp_path)
 
 
 @pytest.mark.parametrize("step", [2, 4, 8])

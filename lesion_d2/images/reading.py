@@ -96,11 +96,12 @@ def decode_image(data: bytes, header: Header, scale: Fraction) -> tuple[npt.NDAr
 
     Returns:
         BGR pixels of shape (ceil(H * scale), ceil(W * scale), 3), and what the decoder found odd
-        but harmless (an empty string when all is well). Alpha is dropped, of 16 bits the upper
-        8 are taken, of several pictures the first.
+        but harmless (an empty string when all is well). Alpha is dropped, of 12 or 16 bits the
+        upper 8 are taken, of several pictures the first.
 
     Raises:
-        BadFileError: ``unreadable`` when the pixels cannot be decoded or some are missing.
+        BadFileError: ``unreadable`` when the pixels cannot be decoded, some are missing, or they
+            are grey of 32 bits.
     """
     size, step, oddity = (header.height, header.width), step_of(scale), ""
     if header.kind == "JPEG":
@@ -188,8 +189,12 @@ def _check_coverage(image: TiffImagePlugin.TiffImageFile) -> None:
 
 
 def _to_bgr(image: Image.Image) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        grey = (_deep(image) >> 8).astype(np.uint8)
+    if image.mode == "F" or image.mode.startswith("I"):
+        bits = image.tag_v2[258][0] if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
+        if bits == 32:  # whole numbers or fractions, of any range
+            detail = "grey of 32 bits does not say what is white; save it with 8 bits"
+            raise BadFileError("unreadable", detail)
+        grey = (_deep(image) >> (bits - 8)).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
 
@@ -204,7 +209,7 @@ def _to_values(image: Image.Image) -> npt.NDArray:
 
 
 def _deep(image: Image.Image) -> npt.NDArray[np.uint16]:
-    """Return the pixels of a grey image of 16 bits; Pillow may have read them into 32."""
+    """Return the pixels of a grey image of up to 16 bits; Pillow may have read them into 32."""
     pixels = np.asarray(image)
     if pixels.min() < 0 or pixels.max() > 65535:
         raise BadFileError("unreadable", "grey of 32 bits; convert it to 8 first")
