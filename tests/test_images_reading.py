@@ -3,6 +3,7 @@
 import io
 import struct
 import sys
+import tracemalloc
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -223,6 +224,22 @@ def test_dicom(tmp_path):
     assert refused(dicom(PICTURE, "RGB")[:-500])[0] == "unreadable"
     damaged = JPEG[:-300] + b"\xff\xd9"
     assert "premature end" in refused(dicom(PICTURE, "YBR_FULL_422", frame=damaged))[1]
+
+
+def test_a_deflated_dicom_file_is_refused_before_it_is_inflated(tmp_path):
+    uid = pytest.importorskip("pydicom.uid")
+    from pydicom import dcmread
+
+    whole = dcmread(io.BytesIO(dicom(np.zeros((4000, 4000), np.uint8), "MONOCHROME2")))
+    whole.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    whole.save_as(tmp_path / "deflated.dcm")
+    data = (tmp_path / "deflated.dcm").read_bytes()
+    assert len(data) < 100_000
+    tracemalloc.start()
+    reason, detail = refused(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (reason, "save it uncompressed" in detail, peak < 2**20) == ("unreadable", True, True)
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/cases")

@@ -10,6 +10,8 @@ from lesion_d2.images.source import BadFileError
 
 # Transfer syntaxes whose frames are JPEG files: baseline and extended.
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
+# One stream of zlib for all behind the header.
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 def open_dicom(data: bytes, max_pixels: int) -> Image.Image:
@@ -17,13 +19,17 @@ def open_dicom(data: bytes, max_pixels: int) -> Image.Image:
 
     Raises:
         BadFileError: ``unreadable`` when pydicom is not installed, or the file holds no picture in
-            colours or shades of grey; ``too_large``.
+            colours or shades of grey, or is deflated as a whole; ``too_large``.
     """
     try:
         import pydicom
         from pydicom.pixels import apply_color_lut, pixel_array
     except ImportError as error:
         raise BadFileError("unreadable", "a DICOM file; pip install pydicom to read it") from error
+    # pydicom would inflate it before any size is known. It reads a damaged header in more than one
+    # way, so the name counts wherever it stands.
+    if _DEFLATED in data:
+        raise BadFileError("unreadable", "a deflated DICOM file; save it uncompressed")
     dataset = pydicom.dcmread(io.BytesIO(data))
     height, width = int(dataset.Rows), int(dataset.Columns)
     if height * width > max_pixels:
