@@ -29,6 +29,7 @@ from picture_files import (
 from PIL import Image
 
 from lesion_d2.images import source
+from lesion_d2.images.jpeg import MAX_SCANS
 from lesion_d2.images.masks import read_mask
 from lesion_d2.images.reading import decode_image, read_header
 from lesion_d2.images.source import BadFileError, read_source
@@ -63,6 +64,45 @@ def test_bytes_behind_the_file_are_passed_over(junk):
     for data in (JPEG, PNG):
         pixels, _ = decode_image(data + junk, read_header(data + junk), Fraction(1))
         np.testing.assert_array_equal(pixels, shown_by_pillow(data))
+
+
+def segment(marker, content):
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def with_scans(count, before=b"", between=b""):
+    """Return a progressive JPEG of 16 x 16 grey pixels, with pieces before and between scans."""
+    head = b"\xff\xd8" + before + segment(0xDB, b"\0" + b"\1" * 64)
+    head += segment(0xC2, struct.pack(">BHHB", 8, 16, 16, 1) + b"\1\x11\0")
+    head += segment(0xC4, b"\0\1" + bytes(15) + b"\0") + segment(
+        0xC4, b"\x10\1" + bytes(15) + b"\0"
+    )
+    first = segment(0xDA, b"\1\1\0\0\0\0") + b"\x0f"  # no difference, in four blocks
+    further = between + segment(0xDA, b"\1\1\0\1\x3f\0") + b"\x0f"  # four blocks that end at once
+    return head + first + further * (count - 1) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    "between", [b"", b"\xff\xff", segment(0xFE, b"\xff\xd9"), segment(0xFE, b"")]
+)
+def test_a_jpeg_of_many_scans_is_refused(between):
+    reason, detail = refused(with_scans(MAX_SCANS + 1, between=between))
+    assert (reason, "more than 100 scans" in detail) == ("unreadable", True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_scans(MAX_SCANS),
+        with_scans(MAX_SCANS, before=segment(0xFE, b"\xff\xda" * 9)),
+        with_scans(MAX_SCANS, between=segment(0xFE, b"\xff\xda")),
+        with_scans(MAX_SCANS) + b"\xff\xda" * 9,
+    ],
+    ids=["as many", "in a comment", "in comments between", "behind the picture"],
+)
+def test_what_is_no_scan_of_the_picture_does_not_count(data):
+    pixels, _ = decode_image(data, read_header(data), Fraction(1))
+    np.testing.assert_array_equal(pixels, shown_by_pillow(data))
 
 
 def tiff_of_more_rows():

@@ -4,6 +4,7 @@ libjpeg makes up the pixels that a damaged file lacks, and warns. Pillow does no
 on and OpenCV prints them; simplejpeg turns the first into an exception.
 """
 
+import re
 from math import ceil
 
 import numpy as np
@@ -13,12 +14,16 @@ from PIL import Image
 
 from lesion_d2.images.source import BadFileError
 
+# As many as libtiff reads; a progressive file has about ten. Each goes over the whole picture.
+MAX_SCANS = 100
 # Below this side two of libjpeg's scales give one size, and simplejpeg is asked by size.
 _SMALLEST_SCALED = 8
 # Markers without a segment (ITU-T T.81, table B.1): TEM, RST0 to RST7.
 _BARE = {0x01, *range(0xD0, 0xD8)}
 _SOI, _EOI, _SOS, _APP0 = 0xD8, 0xD9, 0xDA, 0xE0
 _SEQUENTIAL = {0xC0, 0xC1}
+# Markers that end the pixels of a scan or stand between segments: not RST0 to RST7.
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 
 
 def decode_jpeg(
@@ -38,8 +43,11 @@ def decode_jpeg(
         is well).
 
     Raises:
-        BadFileError: ``unreadable`` when it cannot be decoded or pixels are missing.
+        BadFileError: ``unreadable`` when it cannot be decoded, pixels are missing, or it has more
+            than ``MAX_SCANS`` scans.
     """
+    if _has_many_scans(data):
+        raise BadFileError("unreadable", f"a JPEG of more than {MAX_SCANS} scans; save it anew")
     colours = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "BGR")
     expected = (ceil(size[0] / step), ceil(size[1] / step))
     least = (0, 0) if step == 1 else expected
@@ -72,6 +80,21 @@ def _decode(data: bytes, colours: str, least: tuple[int, int]) -> npt.NDArray[np
         return simplejpeg.decode_jpeg(data, colours, min_height=least[0], min_width=least[1])
     except Exception as error:
         raise BadFileError("unreadable", str(error)) from error
+
+
+def _has_many_scans(data: bytes) -> bool:
+    """Tell whether a file's first picture has more than ``MAX_SCANS`` scans."""
+    if data.count(bytes([0xFF, _SOS])) <= MAX_SCANS:  # what is between or behind counts as well
+        return False
+    position, scans = 2, 0
+    while scans <= MAX_SCANS and (found := _MARKER.search(data, position)):
+        marker = found[1][0]
+        if marker in (_SOI, _EOI):
+            return False
+        scans += marker == _SOS
+        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
+        position = found.end() + max(2, length)
+    return scans > MAX_SCANS
 
 
 def _tidied(data: bytes) -> bytes | None:
