@@ -58,6 +58,9 @@ def test_no_ring_is_an_empty_mask():
     [
         ([(0, 0), (float("nan"), 1), (1, 1)], "not a finite number"),
         ([(0, float("inf")), (2, 1), (1, 1)], "not a finite number"),
+        ([(1e308, 0.5), (-1e308, 10), (0, 20)], "farther out than 1,000,000,000 pixels"),
+        ([(0, 0), (0, -1.1e9), (1, 1)], "farther out"),
+        ([(0, 0), (10**400, 1), (1, 1)], "farther out"),
         ([(0, 0), (0, 60_000)] * 100, "too long"),
     ],
 )

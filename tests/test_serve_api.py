@@ -245,6 +245,7 @@ def test_a_wrong_form_is_said(url, settings, status):
         ("masks", {"width": 10, "height": 10**9, "rings": []}),
         ("masks", {"width": 10, "height": 10, "rings": [[["x", 1]]]}),
         ("masks", {"width": 60_000, "height": 60_000, "rings": []}),
+        ("masks", {"width": 30, "height": 30, "rings": [[[1e308, 0.5], [-1e308, 10], [0, 20]]]}),
         ("files", {"pictures": []}),
         (
             "files",

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from lesion_d2.errors import LesionError
 
+MAX_CORNER = 1e9  # more pixels than any picture has
 MAX_CROSSINGS = 5_000_000  # of an outline's sides with rows of pixels; each takes 40 bytes
 
 
@@ -21,7 +22,7 @@ def fill_rings(rings: Sequence[npt.ArrayLike], size: tuple[int, int]) -> npt.NDA
         size: of the picture.
 
     Raises:
-        LesionError: if a corner is not finite, or the outline is too long to fill.
+        LesionError: if a corner is not finite or too far out, or the outline is too long to fill.
     """
     height, width = size
     sides = [_sides(ring) for ring in rings]
@@ -46,7 +47,11 @@ def fill_rings(rings: Sequence[npt.ArrayLike], size: tuple[int, int]) -> npt.NDA
 
 def _sides(ring: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return x0, y0, x1, y1 of the sides of a ring, shape (4, N)."""
-    corners = np.asarray(ring, np.float64).reshape(-1, 2)
-    if not np.isfinite(corners).all():
-        raise LesionError("outline: a corner is not a finite number")
+    try:
+        corners = np.asarray(ring, np.float64).reshape(-1, 2)
+    except OverflowError:  # a whole number of hundreds of digits
+        corners = np.array([[np.inf, np.inf]])
+    if not (np.abs(corners) <= MAX_CORNER).all():
+        detail = f"a corner is not a finite number, or farther out than {MAX_CORNER:,.0f} pixels"
+        raise LesionError(f"outline: {detail}")
     return np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1).T
