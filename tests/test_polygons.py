@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from lesion_d2.images.polygons import mask_polygons
+from lesion_d2.images.polygons import count_corners, mask_polygons
 
 MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12))
 
@@ -69,7 +69,10 @@ def test_one_polygon_a_region_and_a_ring_a_hole(mask):
 @settings(max_examples=200, deadline=None)
 @given(MASKS)
 def test_rings_are_short_turned_as_geojson_wants_and_end_in_corners(mask):
-    for polygon in mask_polygons(mask):
+    polygons = mask_polygons(mask)
+    corners = sum(len(ring) for p in polygons for ring in (p.exterior, *p.holes))
+    assert count_corners(mask) == corners
+    for polygon in polygons:
         assert shapely.LinearRing(polygon.exterior).is_ccw
         assert not any(shapely.LinearRing(hole).is_ccw for hole in polygon.holes)
         for ring in (polygon.exterior, *polygon.holes):

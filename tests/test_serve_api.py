@@ -267,6 +267,27 @@ def test_a_long_outline_is_said(url):
     assert "more than 8 MB" in answer.json()["detail"]
 
 
+def rectangle(x0, y0, x1, y1):
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+
+
+@pytest.mark.parametrize(("side", "status"), [(20, 200), (400, 422)])
+def test_stripes_that_cross_are_refused_when_their_squares_are_too_many(url, side, status):
+    upright = [rectangle(start, 0, start + 1, side) for start in range(0, side, 2)]
+    rings = upright + [rectangle(0, start, side, start + 1) for start in range(0, side, 2)]
+    polygons = [{"exterior": ring, "holes": []} for ring in rings]
+    size = {"width": side, "height": side}
+    drawn = httpx2.post(f"{url}/api/masks", json={**size, "rings": rings}, timeout=30)
+    content = {"pictures": [{"name": "a", **size, "polygons": polygons}]}
+    packed = httpx2.post(f"{url}/api/files?answer=labelme", json=content, timeout=30)
+    assert (drawn.status_code, packed.status_code) == (status, status)
+    if status == 200:
+        assert len(drawn.json()["polygons"]) == side**2 // 2
+    else:
+        assert "more than 200,000 corners" in drawn.json()["detail"]
+        assert "more than 200,000 corners" in packed.json()["detail"]
+
+
 def test_a_form_that_ends_early_is_said(url):
     body = form(b"photograph", drawn_jpeg(0))
     assert send_raw(url, request(body[:-20]))[0] == 400

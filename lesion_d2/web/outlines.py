@@ -14,9 +14,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, model_validator
 from typing_extensions import Self
 
+from lesion_d2.errors import LesionError
 from lesion_d2.images.fill import fill_rings
 from lesion_d2.images.masks import mask_png
-from lesion_d2.images.polygons import mask_polygons
+from lesion_d2.images.polygons import count_corners, mask_polygons
 from lesion_d2.images.reading import MAX_PIXELS
 from lesion_d2.images.scaling import fit
 from lesion_d2.prediction.confidence import word_for
@@ -28,6 +29,8 @@ PICTURE_SIDE = 2048  # of the picture that the page shows
 # How far a line of the outline for editing may lie from the exact one: in pixels of a picture whose
 # longer side is 1,024 or less, and of a picture of this size where it is larger.
 TOLERANCE = 1.25
+# Of a mask's polygons. A few stripes that cross are a chequerboard of millions, and gigabytes.
+MAX_CORNERS = 200_000
 MAX_COLLECTED = 24_000_000_000  # pixels of all masks in one file: a thousand of 24 megapixels
 _NO_NAME = re.compile(r"[^\w .()+-]|^\.+")
 
@@ -141,9 +144,9 @@ def drawn_mask(drawn: Drawn) -> npt.NDArray[np.bool_]:
     """Return the mask of a drawn outline: the pixels whose centre is inside.
 
     Raises:
-        LesionError: the outline is too long.
+        LesionError: the outline cannot be filled, or has too many corners.
     """
-    return fill_rings(drawn.rings, (drawn.height, drawn.width))
+    return _filled(drawn.rings, drawn)
 
 
 def picture_jpeg(image: npt.NDArray[np.uint8]) -> bytes:
@@ -161,14 +164,14 @@ def pack_outlines(pictures: Iterable[Named], form: Packing, model: dict[str, Any
         model: what is known of the model, for the formats that can hold it.
 
     Raises:
-        LesionError: an outline is too long.
+        LesionError: an outline cannot be filled, or has too many corners.
     """
     packed = io.BytesIO()
     images, annotations, taken = [], [], set[str]()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, picture in enumerate(pictures, 1):
             stem, suffix = plain_name(picture.name, taken)
-            mask = fill_rings(_all_rings(picture.polygons), (picture.height, picture.width))
+            mask = _filled(_all_rings(picture.polygons), picture)
             if form == "masks":
                 archive.writestr(f"{stem}_segmentation.png", mask_png(mask))
             elif form == "labelme":
@@ -195,6 +198,14 @@ def plain_name(name: str, taken: set[str]) -> tuple[str, str]:
         free = f"{stem} ({number})"
     taken.add(free.casefold())
     return free, dot + end if start and end.isalnum() and len(end) <= 5 else ""
+
+
+def _filled(rings: Sequence[Sequence[Point]], frame: Frame) -> npt.NDArray[np.bool_]:
+    mask = fill_rings(rings, (frame.height, frame.width))
+    if count_corners(mask) > MAX_CORNERS:
+        detail = f"filled, it has more than {MAX_CORNERS:,} corners; draw fewer lines that cross"
+        raise LesionError(f"outline: {detail}")
+    return mask
 
 
 def _measures(lesion: Lesion) -> dict[str, Any]:
