@@ -50,7 +50,7 @@ def _sides(ring: npt.ArrayLike) -> npt.NDArray[np.float64]:
     try:
         corners = np.asarray(ring, np.float64).reshape(-1, 2)
     except OverflowError:  # a whole number of hundreds of digits
-        corners = np.array([[np.inf, np.inf]])
+        corners = np.full((1, 2), np.inf)
     if not (np.abs(corners) <= MAX_CORNER).all():
         detail = f"a corner is not a finite number, or farther out than {MAX_CORNER:,.0f} pixels"
         raise LesionError(f"outline: {detail}")
