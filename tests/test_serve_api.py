@@ -14,6 +14,7 @@ import cv2
 import httpx2
 import numpy as np
 import pytest
+from fastapi.exceptions import RequestValidationError
 from pycocotools import mask as coco_mask
 from serving import drawn_jpeg, rings_of, running, send, send_raw
 from tiny import ROOT
@@ -26,6 +27,7 @@ from lesion_d2.web.guard import MAX_BYTES, PLACES
 from lesion_d2.web.outlines import plain_name
 
 TOKEN = "a-token-of-a-test"
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +267,49 @@ def test_a_long_outline_is_said(url):
     answer = httpx2.post(f"{url}/api/masks", json={"width": 9, "height": 9, "rings": [ring]})
     assert answer.status_code == 413
     assert "more than 8 MB" in answer.json()["detail"]
+
+
+MANY = [0] * 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("masks", {"width": 9, "height": 9, "rings": MANY}),
+        ("masks", {"width": 9, "height": 9, "rings": [MANY]}),
+        ("masks", {"width": 9, "height": 9, "rings": [[]] * 9 + [[["x", 1]]] * 50_000}),
+        ("masks", {"rings": [MANY]}),
+        ("masks", {"width": float("nan"), "height": 9, "rings": []}),
+        ("files", {"pictures": [{"polygons": MANY}] * 3}),
+        ("files", {"pictures": MANY[:1000]}),
+        (
+            "files",
+            {
+                "pictures": [
+                    {
+                        "name": "a", "width": 9, "height": 9,
+                        "polygons": [{"exterior": MANY, "holes": MANY}] * 9,
+                    }
+                ]
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_of_many_faults_the_first_is_said(url, path, body, monkeypatch):
+    made = []
+    kept = RequestValidationError.__init__
+
+    def counted(self, errors, **settings):
+        made.extend(errors)
+        kept(self, errors, **settings)
+
+    monkeypatch.setattr(RequestValidationError, "__init__", counted)
+    answer = httpx2.post(f"{url}/api/{path}", content=json.dumps(body), headers=JSON, timeout=30)
+    assert answer.status_code == 422
+    (fault,) = answer.json()["detail"]
+    assert set(fault) == {"type", "loc", "msg"}
+    assert len(answer.content) < 300
+    assert 0 < len(made) < 10
 
 
 def rectangle(x0, y0, x1, y1):

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, JSONResponse
 
 import lesion_d2
 from lesion_d2.errors import LesionError
@@ -30,7 +31,7 @@ from lesion_d2.web.outlines import (
     Drawn,
     Outline,
     Packing,
-    Ring,
+    Rings,
     Shape,
     describe_mask,
     drawn_mask,
@@ -85,7 +86,7 @@ class Decided(BaseModel):
     """What a reviewer says of a prediction; ``rings`` is the outline of a ``correct``."""
 
     decision: Decision
-    rings: list[Ring] | None = None
+    rings: Rings | None = None
 
 
 class _InMemory(MultiPartParser):
@@ -197,6 +198,12 @@ def _new_app(page: str) -> FastAPI:
     @app.get("/", include_in_schema=False)
     async def front() -> FileResponse:
         return FileResponse(STATIC / page)
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        """Say the first fault without the input, which may be all of it, or no JSON (NaN)."""
+        first = {key: error.errors()[0][key] for key in ("type", "loc", "msg")}
+        return JSONResponse({"detail": [first]}, 422)
 
     return app
 

@@ -6,7 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -34,16 +34,19 @@ MAX_CORNERS = 200_000
 MAX_COLLECTED = 24_000_000_000  # pixels of all masks in one file: a thousand of 24 megapixels
 _NO_NAME = re.compile(r"[^\w .()+-]|^\.+")
 
+# The first wrong item of a list is said: a record of each would take a hundred times its bytes.
 Point = tuple[float, float]
-Ring = list[Point]
+Ring = Annotated[list[Point], Field(fail_fast=True)]
+Rings = Annotated[list[Ring], Field(fail_fast=True)]
+Border = Annotated[list[tuple[int, int]], Field(fail_fast=True)]
 Packing = Literal["masks", "coco", "labelme"]
 
 
 class Region(BaseModel):
     """A region and its holes, on the borders of pixels; the first corner is not repeated."""
 
-    exterior: list[tuple[int, int]]
-    holes: list[list[tuple[int, int]]]
+    exterior: Border
+    holes: Annotated[list[Border], Field(fail_fast=True)]
 
 
 class Shape(BaseModel):
@@ -84,14 +87,14 @@ class Frame(BaseModel):
 class Drawn(Frame):
     """An outline drawn by hand: a ring inside a ring is a hole."""
 
-    rings: list[Ring]
+    rings: Rings
 
 
 class Named(Frame):
     """A picture's outline, for a file of several; the name becomes no path."""
 
     name: str = Field(max_length=1000)
-    polygons: list[Region]
+    polygons: Annotated[list[Region], Field(fail_fast=True)]
     score: float | None = Field(default=None, description="of the model's outline, not corrected")
     estimated_iou: float | None = None
 
@@ -105,7 +108,7 @@ class Named(Frame):
 class Collection(BaseModel):
     """What is downloaded in one file."""
 
-    pictures: list[Named] = Field(min_length=1, max_length=1000)
+    pictures: list[Named] = Field(min_length=1, max_length=1000, fail_fast=True)
 
     @model_validator(mode="after")
     def _limited(self) -> Self:
