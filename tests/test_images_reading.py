@@ -43,9 +43,13 @@ def tiff_of_12_bits(grey):
     """Return a TIFF of 12 bits of a grey picture with an even number of columns."""
     first, second = (grey[:, start::2].astype(np.uint16) * 16 for start in (0, 1))
     packed = np.dstack([first >> 4, (first & 15) << 4 | second >> 8, second & 255])
-    pixels = packed.astype(np.uint8).tobytes()
-    height, width = grey.shape
-    tags = [(256, width), (257, height), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1)]
+    return tiff_of(packed.astype(np.uint8).tobytes(), *grey.shape, bits=12, photometric=1)
+
+
+def tiff_of(pixels, height, width, *, bits, photometric):
+    """Return a grey TIFF of packed pixels; photometric 0: white is zero, 1: black is zero."""
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric)]
+    tags += [(273, 8), (277, 1)]
     tags += [(278, height), (279, len(pixels))]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     start = struct.pack("<I", 8 + len(pixels))
@@ -56,6 +60,16 @@ def test_grey_of_12_bits_is_as_bright_as_of_8(tmp_path):
     grey = PICTURE[..., 0]
     pixels, _ = shown(tiff_of_12_bits(grey), tmp_path)
     np.testing.assert_array_equal(pixels, np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(8, np.uint8), (16, np.uint16)])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_white_may_be_zero(bits, kind, photometric, tmp_path):
+    grey = PICTURE[..., 0]
+    stored = grey if photometric else 255 - grey
+    pixels = (stored.astype(kind) * ((1 << bits) // 256)).tobytes()
+    read, _ = shown(tiff_of(pixels, *grey.shape, bits=bits, photometric=photometric), tmp_path)
+    np.testing.assert_allclose(read, np.dstack([grey] * 3), atol=1)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def _place_image(
     if complaint:
         note("decoder_warning", complaint)
     if header.mode.startswith("I"):
-        note("16_bit", f"mode {header.mode}, the upper 8 of 16 bits are read")
+        note("16_bit", f"mode {header.mode}, the upper 8 bits are read")
     elif header.mode != "RGB":
         note("not_rgb", f"mode {header.mode}, read as RGB")
 

@@ -190,7 +190,7 @@ def _check_coverage(image: TiffImagePlugin.TiffImageFile) -> None:
 
 def _to_bgr(image: Image.Image) -> npt.NDArray[np.uint8]:
     if image.mode == "F" or image.mode.startswith("I"):
-        bits = image.tag_v2[258][0] if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
+        bits = _bits(image)
         if bits == 32:  # whole numbers or fractions, of any range
             detail = "grey of 32 bits does not say what is white; save it with 8 bits"
             raise BadFileError("unreadable", detail)
@@ -213,7 +213,16 @@ def _deep(image: Image.Image) -> npt.NDArray[np.uint16]:
     pixels = np.asarray(image)
     if pixels.min() < 0 or pixels.max() > 65535:
         raise BadFileError("unreadable", "grey of 32 bits; convert it to 8 first")
-    return pixels.astype(np.uint16)
+    deep = pixels.astype(np.uint16)
+    # PhotometricInterpretation 0: white is zero. Pillow turns such pixels of 8 bits only.
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0:
+        return ((1 << min(_bits(image), 16)) - 1 - deep).astype(np.uint16)
+    return deep
+
+
+def _bits(image: Image.Image) -> int:
+    """Return the bits of a deep grey pixel in the file."""
+    return image.tag_v2[258][0] if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
 
 
 @contextmanager
