@@ -101,7 +101,7 @@ def test_flipped_copies_are_left_out_of_the_predictions(dataset, run):
         ("metrics.json", "{}", "metrics.json: lacks the key 'dataset'"),
         ("per_image.csv", None, "per_image.csv: cannot be read.*tools/eval.py"),
         ("per_image.csv", "image_id,max_iou\n", "per_image.csv: holds no image"),
-        ("per_image.csv", "image_id\n30\n", "per_image.csv: no number at"),
+        ("per_image.csv", "image_id\n30\n", "per_image.csv: has no column max_iou"),
         ("per_image.csv", "image_id,max_iou\n30,high\n", "per_image.csv: no number at"),
         ("per_image.csv", "image_id,max_iou\n77,0.5\n", "image 77 of tiny_test is not in"),
         ("predictions.json", None, "predictions.json: cannot be read.*tools/eval.py"),
