@@ -258,7 +258,7 @@ def folder_of_lists(path, splits):
 
 
 def split_json(path, splits):
-    known = {"format": 1, "seed": 7, "test_fraction": 0.3, "val_fraction": 0.1, "grouped": True}
+    known = {"format": 1, "seed": 7, "test_fraction": 0.3, "val_fraction": 0.1, "grouped": False}
     groups = [["ISIC_0000008", "ISIC_0000009"]]
     content = {**known, "input_fingerprint": "", "splits": splits, "groups": groups}
     path.write_text(json.dumps(content))
@@ -282,6 +282,18 @@ def test_a_split_file_is_searched_for_near_duplicates(write, tmp_path):
         outputs[group] = folder_bytes(output)
         del outputs[group]["audit.csv"]
     assert outputs[True] == outputs[False]
+
+
+def test_a_split_that_was_searched_is_not_searched_again(tmp_path):
+    archive = archive_with_duplicates(tmp_path)
+    convert(archive.options(output=tmp_path / "first", group=True))
+    again = archive.options(
+        output=tmp_path / "again", split_file=tmp_path / "first" / "split.json", group=True
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lesion_d2.convert.pair.signature", None)
+        assert convert(again).exit_code == 0
+    assert split_ids(tmp_path / "again") == split_ids(tmp_path / "first")
 
 
 def test_given_splits_are_kept(tmp_path):

@@ -51,8 +51,8 @@ class ConvertOptions:
         coco: a COCO file of another tool, in place of masks.
         category: the name of the lesion in it; None for its only category.
         split_file: a split that is used, see :func:`~lesion_d2.data.manifest.read_manifest`.
-        group: search for near-duplicates: to keep them in one split, or where the split is given,
-            to note those that straddle it.
+        group: search for near-duplicates: to keep them in one split, or where the split is given
+            and was not made by such a search, to note those that straddle it.
         groups: a CSV file; images of one group stay in one split, see
             :func:`~lesion_d2.convert.groups.read_groups`.
         strict: fail instead of leaving a pair out.
@@ -153,7 +153,8 @@ def convert(options: ConvertOptions) -> Summary:
             resize=options.resize,
             foreground=options.foreground,
             polygons=options.polygons,
-            signatures=options.group,
+            # A split that kept near-duplicates together was searched when it was made.
+            signatures=options.group and not (manifest and manifest.grouped),
         )
         records = {}
         work = partial(convert_pair, settings=settings)
