@@ -52,10 +52,11 @@ def evaluate(cfg: CfgNode) -> dict[str, dict[str, Any]]:
     for name in cfg.DATASETS.TEST:
         folder = Path(cfg.OUTPUT_DIR) / name
         with alone(folder) if comm.is_main_process() else nullcontext():
-            images = MetadataCatalog.get(name).get("image_root")  # another tool's may have none
             provenance = {
                 "dataset": name,
-                "input_fingerprint": read_input_fingerprint(images) if images else None,
+                "input_fingerprint": read_input_fingerprint(
+                    MetadataCatalog.get(name).get("image_root")
+                ),
                 "resolution": "original" if cfg.TEST.TRUTH_DIR else "data set",
                 "weights": cfg.MODEL.WEIGHTS,
                 "weights_sha256": segmenter.outliner.weights_sha256,

@@ -64,8 +64,7 @@ def export(cfg: CfgNode, path: Path) -> None:
 def _data(cfg: CfgNode) -> dict[str, Any]:
     """Return the fingerprints that the data sets have now, of a run from before it kept its own."""
     names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.VAL)
-    folders = {name: MetadataCatalog.get(name).get("image_root") for name in names}
-    return {name: read_fingerprints(folder) if folder else {} for name, folder in folders.items()}
+    return {name: read_fingerprints(MetadataCatalog.get(name).get("image_root")) for name in names}
 
 
 def _metrics(run: Path, sha256: str) -> list[dict[str, Any]]:

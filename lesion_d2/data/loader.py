@@ -126,8 +126,7 @@ def describe_data(names: Sequence[str]) -> dict[str, dict[str, Any]]:
         for record in load_members((name,), ("none",)):
             parts = [record[key] for key in ("isic_id", "height", "width", "annotations")]
             digest.update(json.dumps(parts, sort_keys=True, default=repr).encode())
-        folder = MetadataCatalog.get(name).get("image_root")  # another tool's may have none
-        fingerprints = read_fingerprints(folder) if folder else {}
+        fingerprints = read_fingerprints(MetadataCatalog.get(name).get("image_root"))
         described[name] = fingerprints | {"records_sha256": digest.hexdigest()}
     return described
 

@@ -109,12 +109,16 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def read_fingerprints(dataset_dir: str | Path) -> dict[str, str]:
+def read_fingerprints(dataset_dir: str | Path | None) -> dict[str, str]:
     """Return the fingerprints in a converted data set's ``split.json``; none where there is none.
+
+    The folder is None where it is not known, as of a data set that another tool registered.
 
     Raises:
         LesionError: if ``split.json`` is not JSON.
     """
+    if dataset_dir is None:
+        return {}
     path = Path(dataset_dir) / "split.json"
     content = read_json(path, "convert the data set again") if path.is_file() else None
     if not isinstance(content, dict):
@@ -122,7 +126,7 @@ def read_fingerprints(dataset_dir: str | Path) -> dict[str, str]:
     return {key: content[key] for key in content if key.endswith("fingerprint")}
 
 
-def read_input_fingerprint(dataset_dir: str | Path) -> str | None:
+def read_input_fingerprint(dataset_dir: str | Path | None) -> str | None:
     """Return the fingerprint of a converted data set's input; None where no ``split.json`` has one.
 
     Raises:
