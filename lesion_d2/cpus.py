@@ -27,13 +27,15 @@ def thread_limit() -> int:
 
 
 def share_cpus() -> None:
-    """Bound the threads of torch and how long they wait in loops; call it before torch is imported.
+    """Bound the threads of torch and numpy and how long they wait in loops, before either's import.
 
-    Otherwise it looks at no quota, and a thread that waits takes a CPU from other programs for
+    Otherwise torch looks at no quota, and a thread that waits takes a CPU from other programs for
     300,000 rounds. 3,000 cost nothing on an idle machine, where 0 cost a quarter
-    (docs/performance.md). What the user set stays.
+    (docs/performance.md). The products that numpy computes here are small: with OpenBLAS's threads
+    they take longer. What the user set stays.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # torch's own on ARM counts by the former
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 

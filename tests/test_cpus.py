@@ -84,6 +84,28 @@ run_tool(main)
     assert done.stdout.split() == ["1", "1", "3000"]
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system lists no threads")
+@pytest.mark.parametrize(("wish", "expected"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
+def test_numpy_multiplies_in_one_thread(wish, expected):
+    code = """
+import os
+from lesion_d2.errors import run_tool
+def main():
+    import numpy as np
+    np.ones((500, 500)) @ np.ones((500, 500))
+    print(len(os.listdir("/proc/self/task")))
+run_tool(main)
+"""
+    own = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    env = {key: value for key, value in os.environ.items() if key not in own} | wish
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    if os.cpu_count() == 1:
+        expected = 1
+    assert int(done.stdout) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [("OMP_WAIT_POLICY", "ACTIVE", None), ("GOMP_SPINCOUNT", "7", "7"), ("OTHER", "1", "3000")],
