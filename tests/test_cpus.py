@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -84,7 +85,7 @@ run_tool(main)
     assert done.stdout.split() == ["1", "1", "3000"]
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system lists no threads")
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system lists no threads")
 @pytest.mark.parametrize(("wish", "expected"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, 2)])
 def test_numpy_multiplies_in_one_thread(wish, expected):
     code = """
