@@ -86,6 +86,34 @@ def test_grey_of_32_bits_is_refused(grey, tmp_path):
         shown(encode(grey, "TIFF"), tmp_path)
 
 
+def cr2():
+    """Return a TIFF with the mark of a CR2 file, which stands where its list of tags was."""
+    data = encode(PICTURE, "TIFF")
+    start = struct.unpack_from("<I", data, 4)[0]
+    tags = data[start : start + 2 + 12 * struct.unpack_from("<H", data, start)[0] + 4]
+    return data[:4] + struct.pack("<I", len(data)) + b"CR\2\0" + data[12:] + tags
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(PICTURE, "TIFF", tiffinfo={254: 1}),
+        encode(PICTURE, "TIFF", tiffinfo={50706: b"\1\7\0\0"}),
+        cr2(),
+    ],
+)
+def test_the_preview_of_a_raw_file_is_not_taken_for_the_photograph(data, tmp_path):
+    assert Image.open(io.BytesIO(data)).size == PICTURE.shape[1::-1]
+    with pytest.raises(BadFileError, match="its first picture is a preview"):
+        shown(data, tmp_path)
+
+
+@pytest.mark.parametrize("page", [0, 2])  # a page of a document is a whole picture
+def test_a_tiff_that_says_what_it_is_of(page, tmp_path):
+    pixels, _ = shown(encode(PICTURE, "TIFF", tiffinfo={254: page}), tmp_path)
+    np.testing.assert_array_equal(pixels, PICTURE[..., ::-1])
+
+
 @pytest.mark.parametrize("step", [2, 4, 8])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("size", [(40, 56), (61, 83), (9, 200), (3, 5)])

@@ -68,6 +68,8 @@ def read_header(data: bytes) -> Header:
     """
     kind = image_format(data)
     with _opened(without_pixels(data) if kind == "PNG" else data, kind) as image:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            _check_whole(image, data)
         return Header(kind, image.mode, image.height, image.width, _orientation(image))
 
 
@@ -174,6 +176,16 @@ def _decode(
     if pixels.shape[:2] != (header.height, header.width):
         raise BadFileError("unreadable", "it gives two sizes for one picture")
     return pixels
+
+
+def _check_whole(image: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
+    """Refuse a TIFF whose first picture is a smaller copy of another, as in a camera's raw file.
+
+    By NewSubfileType (TIFF 6.0, page 36), DNGVersion (Adobe's DNG 1.7) or the mark of a CR2.
+    """
+    if image.tag_v2.get(254, 0) & 1 or 50706 in image.tag_v2 or data[8:10] == b"CR":
+        detail = "its first picture is a preview, as in a raw file; save it as JPEG, PNG or TIFF"
+        raise BadFileError("unreadable", detail)
 
 
 def _check_coverage(image: TiffImagePlugin.TiffImageFile) -> None:
