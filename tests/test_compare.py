@@ -163,11 +163,16 @@ def test_what_neither_states_is_not_taken_to_be_the_same(tmp_path):
         compare_runs(folders)
 
 
+def renamed(table, step):
+    """The names of other photographs, as far on in the archive as ``step``."""
+    return np.array([f"ISIC_{number + step:07d}" for number in table["image_id"]])
+
+
 def test_other_images_are_refused_unless_forced(tmp_path, text_of):
     first, second = scores_of(0), scores_of(1)
-    second["image_id"] = second["image_id"] + 4
+    second["isic_id"] = renamed(second, 4)  # the ids of both count from 30
     folders = write_evaluation(tmp_path / "a", first), write_evaluation(tmp_path / "b", second)
-    message = f"image ids are 12 in {folders[0]} and 12 in {folders[1]}, 8 of them in both"
+    message = f"images are 12 in {folders[0]} and 12 in {folders[1]}, 8 of them in both"
     with pytest.raises(LesionError, match=r"--force") as error:
         compare_runs(folders)
     assert message in str(error.value)
@@ -181,7 +186,7 @@ def test_other_images_are_refused_unless_forced(tmp_path, text_of):
 
 def test_no_shared_image_is_refused_even_if_forced(tmp_path):
     second = scores_of(1)
-    second["image_id"] = second["image_id"] + 100
+    second["isic_id"] = renamed(second, 100)
     folders = (
         write_evaluation(tmp_path / "a", scores_of(0)),
         write_evaluation(tmp_path / "b", second),
@@ -221,7 +226,7 @@ def test_every_difference_is_named_at_once(tmp_path):
     )
     with pytest.raises(LesionError) as error:
         compare_runs(folders)
-    for part in ("score_threshold is 0.5", "resolution is data set", "image ids are 12"):
+    for part in ("score_threshold is 0.5", "resolution is data set", "images are 12"):
         assert part in str(error.value)
 
 

@@ -1,6 +1,8 @@
 """Configs, the schedule in epochs, and what a run checks before it starts."""
 
+import json
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from lesion_d2.config.checks import RULES
 from lesion_d2.config.load import load_config
 from lesion_d2.config.schedule import Stage, stage_at, stages_from_config
 from lesion_d2.data.datasets import register_dataset
-from lesion_d2.engine.setup import check_run
+from lesion_d2.engine.setup import check_run, setup
 from lesion_d2.errors import LesionError
 
 SEED = str(ROOT / "configs" / "isic_mrcnn.yaml")
@@ -299,6 +301,28 @@ def test_a_good_run_passes(arguments, tmp_path):
     for training in (True, False):
         check(arguments("MODEL.WEIGHTS", str(tmp_path / "model.pth")), training)
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_masks_at_the_originals_size_are_looked_for_first(arguments, tiny_archive, tmp_path):
+    (tmp_path / "model.pth").touch()
+    opts = ("MODEL.WEIGHTS", str(tmp_path / "model.pth"), "TEST.TRUTH_DIR")
+    for training in (True, False):
+        check(arguments(*opts, str(tiny_archive[1])), training)
+        with pytest.raises(LesionError, match=r"_segmentation\.png: cannot be used \(No such file"):
+            check(arguments(*opts, str(tmp_path)), training)
+
+
+def test_what_an_earlier_start_held_is_not_what_a_new_run_held(arguments, tiny_root):
+    args = arguments("DATASETS.VAL", ())
+    folder = Path(load_config(args.config_file, args.opts).OUTPUT_DIR)
+    folder.mkdir()
+    (folder / "data.json").write_text('{"other_train": {}}')
+    setup(args)
+    assert list(json.loads((folder / "data.json").read_text())) == ["tiny_train"]
+    (folder / "last_checkpoint").write_text("model_0000001.pth")
+    (folder / "data.json").write_text('{"other_train": {}}')
+    setup(args)
+    assert list(json.loads((folder / "data.json").read_text())) == ["other_train", "tiny_train"]
 
 
 def test_a_run_is_not_overwritten(arguments, tmp_path):

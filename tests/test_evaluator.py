@@ -238,13 +238,15 @@ def test_the_files(tmp_path):
 def test_an_earlier_evaluation_in_the_folder_is_gone(tmp_path):
     evaluate(random_images(9), 0.3, tmp_path)
     left = [tmp_path / "report.html", tmp_path / "boxplot.png", tmp_path / "predictions_best.png"]
+    left += [tmp_path / "truth" / "patient" / "1_segmentation.png"]  # an id may have a folder
+    left[-1].parent.mkdir()
     own = [tmp_path / "notes.txt", tmp_path / "submission" / "notes.txt"]
     for path in (*left, *own):
         path.write_text("earlier")
     evaluate(random_images(4), 0.3, tmp_path)
     names = {f"ISIC_{number:07d}_segmentation.png" for number in range(4)}
     assert {path.name for path in (tmp_path / "submission").iterdir()} == names | {"notes.txt"}
-    assert {path.name for path in (tmp_path / "truth").iterdir()} == names
+    assert {path.name for path in (tmp_path / "truth").glob("*.png")} == names
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in own)
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from tiny import ROOT, run_python
 
+from lesion_d2.commands.tune import tune
 from lesion_d2.config.defaults import get_lesion_cfg
 from lesion_d2.config.load import load_config
 from lesion_d2.data.loader import build_test_loader
+from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.evaluation.tuning import (
     LEVELS,
@@ -135,6 +137,20 @@ def test_every_setting_is_one_that_the_config_takes(model):
         for key, value in setting.options().items():
             cfg.TEST[key] = value
         Segmenter(cfg, model)
+
+
+def test_what_a_tuning_needs_is_checked_first(straight_run, tiny_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("lesion_d2.commands.tune.load_segmenter", None)
+    (tmp_path / "file").touch()
+    for opts, message in (
+        (("OUTPUT_DIR", tmp_path / "file"), "OUTPUT_DIR: .*file: cannot be written to"),
+        (("TEST.TRUTH_DIR", tmp_path), r"_segmentation\.png: cannot be used"),
+        (("MODEL.WEIGHTS", tmp_path / "none.pth"), r"none\.pth: no such file"),
+    ):
+        cfg = straight_run.trainer.cfg.clone()
+        cfg.merge_from_list(["OUTPUT_DIR", str(tmp_path), *map(str, opts)])
+        with pytest.raises(LesionError, match=message):
+            tune(cfg)
 
 
 def test_the_tool(straight_run, tiny_root, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
+from lesion_d2.engine.setup import check_evaluation
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detection
@@ -30,6 +31,7 @@ def tune(cfg: CfgNode) -> Path:
     """
     if len(cfg.DATASETS.VAL) != 1:
         raise LesionError(f"DATASETS.VAL: {cfg.DATASETS.VAL}; tuning needs just one data set")
+    check_evaluation(cfg, cfg.DATASETS.VAL)
     (name,) = cfg.DATASETS.VAL
     segmenter = load_segmenter(cfg).eval()
     weights_sha256 = segmenter.outliner.weights_sha256

@@ -28,10 +28,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lesion_d2.data.datasets import datasets_root
 from lesion_d2.data.manifest import read_fingerprints
-from lesion_d2.data.mapper import LesionMapper, OriginalTruth
+from lesion_d2.data.mapper import (
+    TRUTH_ADVICE,
+    LesionMapper,
+    OriginalTruth,
+    check_truth_size,
+    truth_path,
+)
 from lesion_d2.data.members import with_flips
 from lesion_d2.errors import LesionError
-from lesion_d2.images.reading import Header, read_header
+from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
 
 # Holds the header of nearly any image file.
@@ -131,10 +137,11 @@ def describe_data(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return described
 
 
-def check_members(names: Sequence[str], *, evaluation: bool) -> None:
-    """Check every record of registered data sets and the header of every image file.
+def check_members(names: Sequence[str], *, evaluation: bool, truth_dir: str = "") -> None:
+    """Check every record of registered data sets and the header of every file.
 
-    In an ``evaluation`` each image must show just one lesion; for training, at least one.
+    In an ``evaluation`` each image must show just one lesion, and have its mask in ``truth_dir``
+    where one is given; for training, at least one.
 
     Raises:
         LesionError: for the first record or file that cannot be used.
@@ -148,24 +155,25 @@ def check_members(names: Sequence[str], *, evaluation: bool) -> None:
             )
         if any(annotation["category_id"] for annotation in record["annotations"]):
             raise LesionError(f"{path}: annotations of several categories; give one, the lesion")
-        try:
-            height, width = _read_header(path).shown_size
-        except (OSError, BadFileError) as error:
-            raise LesionError(
-                f"{path}: cannot be used ({error}); mend it, or convert the data set again"
-            ) from error
+        height, width = _shown_size(path, "mend it, or convert the data set again")
         if (height, width) != (record["height"], record["width"]):
             raise LesionError(
                 f"{path}: is {width}x{height}, the data set says "
                 f"{record['width']}x{record['height']}; convert the data set again"
             )
+        if truth_dir:
+            path = truth_path(record, truth_dir)
+            check_truth_size(path, _shown_size(path, TRUTH_ADVICE), record)
 
 
-def _read_header(path: Path) -> Header:
-    if path.is_file():  # nothing waits for the writer of a pipe
-        with path.open("rb") as stream, suppress(BadFileError):
-            return read_header(stream.read(_HEADER_BYTES))
-    return read_header(read_source(path))  # a header may be longer
+def _shown_size(path: Path, advice: str) -> tuple[int, int]:
+    try:
+        if path.is_file():  # nothing waits for the writer of a pipe
+            with path.open("rb") as stream, suppress(BadFileError):
+                return read_header(stream.read(_HEADER_BYTES)).shown_size
+        return read_header(read_source(path)).shown_size  # a header may be longer
+    except (OSError, BadFileError) as error:
+        raise LesionError(f"{path}: cannot be used ({error}); {advice}") from error
 
 
 def build_train_loader(cfg: CfgNode) -> DataLoader:
@@ -191,7 +199,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
     mapper: Callable[[dict[str, Any]], dict[str, Any]] = LesionMapper(cfg, False)
     flips = cfg.INPUT.MEMBER_FLIPS_VAL if name in cfg.DATASETS.VAL else ("none",)
     if cfg.TEST.TRUTH_DIR:
-        mapper, flips = OriginalTruth(mapper, Path(cfg.TEST.TRUTH_DIR)), ("none",)
+        mapper, flips = OriginalTruth(mapper, cfg.TEST.TRUTH_DIR), ("none",)
     return build_detection_test_loader(
         load_members((name,), flips), mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
     )

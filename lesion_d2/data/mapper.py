@@ -21,6 +21,7 @@ from lesion_d2.images.source import BadFileError, read_source
 # How much a data set's image may be stretched against its mask: what was squashed on purpose is
 # not scored at another shape by mistake.
 MAX_STRETCH = 0.02
+TRUTH_ADVICE = "TEST.TRUTH_DIR must be the unpacked archive of official masks, or empty"
 
 
 class LesionMapper:
@@ -114,7 +115,9 @@ class OriginalTruth:
         folder: holds ``ISIC_0000000_segmentation.png`` and so on.
     """
 
-    def __init__(self, mapper: Callable[[dict[str, Any]], dict[str, Any]], folder: Path) -> None:
+    def __init__(
+        self, mapper: Callable[[dict[str, Any]], dict[str, Any]], folder: str | Path
+    ) -> None:
         self._mapper = mapper
         self._folder = folder
 
@@ -128,19 +131,33 @@ class OriginalTruth:
                 ratio than the image.
         """
         record = self._mapper(record)
-        path = self._folder / f"{record['isic_id']}_segmentation.png"
-        advice = "TEST.TRUTH_DIR must be the unpacked archive of official masks, or empty"
+        path = truth_path(record, self._folder)
         try:
             data = read_source(path)
             truth = read_lesion(data, read_header(data), 128, lambda *_: None)
         except BadFileError as error:
-            raise LesionError(f"{path}: cannot be used ({error}); {advice}") from error
+            raise LesionError(f"{path}: cannot be used ({error}); {TRUTH_ADVICE}") from error
         height, width = truth.shape
-        down, across = record["height"] / height, record["width"] / width
-        rounding = 1 / min(height, width)  # the converter rounds sides up
-        if abs(down - across) > MAX_STRETCH * max(down, across) + rounding:
-            raise LesionError(
-                f"{path}: is {width}x{height}, its image {record['width']}x{record['height']}: not "
-                f"of one aspect ratio; {advice}"
-            )
+        check_truth_size(path, (height, width), record)
         return record | {"truth": truth, "height": height, "width": width}
+
+
+def truth_path(record: dict[str, Any], folder: str | Path) -> Path:
+    """Return where a folder of official masks has that of a dataset dict."""
+    return Path(folder) / f"{record['isic_id']}_segmentation.png"
+
+
+def check_truth_size(path: Path, size: tuple[int, int], record: dict[str, Any]) -> None:
+    """Refuse a mask whose (height, width) is of another aspect ratio than the dict's image.
+
+    Raises:
+        LesionError: if it is.
+    """
+    height, width = size
+    down, across = record["height"] / height, record["width"] / width
+    rounding = 1 / min(height, width)  # the converter rounds sides up
+    if abs(down - across) > MAX_STRETCH * max(down, across) + rounding:
+        raise LesionError(
+            f"{path}: is {width}x{height}, its image {record['width']}x{record['height']}: not "
+            f"of one aspect ratio; {TRUTH_ADVICE}"
+        )

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,23 +59,37 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
             f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of the "
             f"{processes} processes"
         )
+    if not training:
+        check_evaluation(cfg, cfg.DATASETS.TEST)
+        return
+    folder = Path(cfg.OUTPUT_DIR)
+    _check_settings(cfg)
+    resumes = _check_resume(cfg, folder, args.resume)
+    check_members(cfg.DATASETS.TRAIN, evaluation=False)
+    if cfg.DATASETS.VAL:
+        check_members(cfg.DATASETS.VAL, evaluation=True, truth_dir=cfg.TEST.TRUTH_DIR)
+    if not resumes:
+        fetch_weights(cfg.MODEL.WEIGHTS)
+
+
+def check_evaluation(cfg: CfgNode, names: Sequence[str]) -> None:
+    """Check what an evaluation of ``MODEL.WEIGHTS`` on data sets needs.
+
+    Raises:
+        LesionError: for whatever would fail later.
+    """
+    _check_settings(cfg)
+    check_members(names, evaluation=True, truth_dir=cfg.TEST.TRUTH_DIR)
+    check_trained_file(cfg.MODEL.WEIGHTS)
+
+
+def _check_settings(cfg: CfgNode) -> None:
     _check_network(cfg)
     if cfg.TEST.TRUTH_DIR and not Path(cfg.TEST.TRUTH_DIR).is_dir():
         raise LesionError(f"TEST.TRUTH_DIR: {cfg.TEST.TRUTH_DIR}: no such folder; '' is none")
     if cfg.TEST.CONFIDENCE:
         read_confidence(cfg.TEST.CONFIDENCE)
-    folder = Path(cfg.OUTPUT_DIR)
-    _check_writable(folder)
-    resumes = training and _check_resume(cfg, folder, args.resume)
-    if not training:
-        check_members(cfg.DATASETS.TEST, evaluation=True)
-        check_trained_file(cfg.MODEL.WEIGHTS)
-        return
-    check_members(cfg.DATASETS.TRAIN, evaluation=False)
-    if cfg.DATASETS.VAL:
-        check_members(cfg.DATASETS.VAL, evaluation=True)
-    if not resumes:
-        fetch_weights(cfg.MODEL.WEIGHTS)
+    _check_writable(Path(cfg.OUTPUT_DIR))
 
 
 def _check_network(cfg: CfgNode) -> None:
@@ -95,9 +110,13 @@ def _check_network(cfg: CfgNode) -> None:
     Segmenter(cfg, model)
 
 
+def _holds_run(folder: Path) -> bool:
+    return (folder / "last_checkpoint").exists() or any(folder.glob("model_*.pth"))
+
+
 def _check_resume(cfg: CfgNode, folder: Path, resume: bool) -> bool:
     """Say whether a training continues what is in its folder."""
-    if not (folder / "last_checkpoint").exists() and not any(folder.glob("model_*.pth")):
+    if not _holds_run(folder):
         return False
     if not resume:
         raise LesionError(
@@ -190,7 +209,8 @@ def setup(args: argparse.Namespace, subfolder: str = "") -> CfgNode:
             stream.write(cfg.dump())
         if not subfolder:
             folder = Path(cfg.OUTPUT_DIR)
-            write_json(folder / DATA, read_data(folder) | _describe_data(cfg))
+            before = read_data(folder) if _holds_run(folder) else {}
+            write_json(folder / DATA, before | _describe_data(cfg))
     seed_all_rng(cfg.SEED + rank)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     return cfg

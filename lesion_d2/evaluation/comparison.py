@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lesion_d2.data.coco import FLIP_ID_STEP
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.metrics import COUNTS, MEASURES, METRICS
 from lesion_d2.evaluation.scores import Evaluation
@@ -35,7 +36,7 @@ class Comparison:
 
     Attributes:
         evaluations: the first is the baseline.
-        image_ids: of the N shared images, rising.
+        image_ids: of the N shared images, in the baseline.
         scores: for each evaluation the columns of shape (N,) that all of them have: scores of
             :data:`METRICS`, then 0 and 1 of :data:`COUNTS`, whose means are shares of the images.
         problems: why the evaluations are not comparable; empty unless forced.
@@ -75,14 +76,15 @@ def compare(
             f"not comparable: {'; '.join(problems)}; evaluate all runs alike with tools/eval.py, "
             "or add --force to compare the images and metrics they share"
         )
-    image_ids = reduce(np.intersect1d, [item.table["image_id"] for item in evaluations])
-    if not len(image_ids):
+    shared = reduce(np.intersect1d, [_names(item) for item in evaluations])
+    if not len(shared):
         raise LesionError(
             f"{', '.join(str(item.folder) for item in evaluations)}: no image is in all of them; "
             "name evaluations of the same split"
         )
     columns = set.intersection(*(set(item.table) for item in evaluations))
-    tables = [_select(item.table, image_ids) for item in evaluations]
+    tables = [_select(item, shared) for item in evaluations]
+    image_ids = tables[0]["image_id"]
     scores = [
         {name: table[name] for name in METRICS if name in columns}
         | {
@@ -166,11 +168,11 @@ def _problems(first: Evaluation, other: Evaluation) -> list[str]:
         if ours != theirs or ours is None:
             ours, theirs = show(ours), show(theirs)
             problems.append(f"{key} is {ours} in {first.folder} and {theirs} in {other.folder}")
-    ids, other_ids = first.table["image_id"], other.table["image_id"]
-    if len(np.setxor1d(ids, other_ids)):
+    names, other_names = _names(first), _names(other)
+    if len(np.setxor1d(names, other_names)):
         problems.append(
-            f"image ids are {len(ids):,} in {first.folder} and {len(other_ids):,} in "
-            f"{other.folder}, {len(np.intersect1d(ids, other_ids)):,} of them in both"
+            f"images are {len(names):,} in {first.folder} and {len(other_names):,} in "
+            f"{other.folder}, {len(np.intersect1d(names, other_names)):,} of them in both"
         )
     for one, two in ((first, other), (other, first)):
         if only := [name for name in METRICS if name in one.table and name not in two.table]:
@@ -178,8 +180,16 @@ def _problems(first: Evaluation, other: Evaluation) -> list[str]:
     return problems
 
 
-def _select(table: Mapping[str, np.ndarray], image_ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the rows of ``image_ids``, which are all in the table, in their order."""
-    order = np.argsort(table["image_id"])
-    places = order[np.searchsorted(table["image_id"][order], image_ids)]
-    return {name: column[places] for name, column in table.items()}
+def _names(evaluation: Evaluation) -> np.ndarray:
+    """Return what images are matched by: two data sets may number theirs in two ways."""
+    table = evaluation.table
+    pairs = zip(table["image_id"] // FLIP_ID_STEP, table["isic_id"], strict=True)
+    return np.array([f"{isic_id} {flip}" for flip, isic_id in pairs])
+
+
+def _select(evaluation: Evaluation, names: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the rows of images that are all in the table, in their order."""
+    own = _names(evaluation)
+    order = np.argsort(own)
+    places = order[np.searchsorted(own[order], names)]
+    return {name: column[places] for name, column in evaluation.table.items()}

@@ -49,7 +49,7 @@ def write_evaluation(folder: Path, summary: dict[str, Any], images: Sequence[Sco
     ``summary`` becomes ``metrics.json``, written last: without it the folder holds no evaluation.
     """
     (folder / SUMMARY).unlink(missing_ok=True)
-    masks = (f"{part}/{mask_name('*')}" for part in (SUBMISSION, TRUTH))
+    masks = (f"{part}/**/{mask_name('*')}" for part in (SUBMISSION, TRUTH))
     for pattern in (*masks, REPORT, BOXPLOT, PREDICTIONS_FIGURE.format("*")):
         for path in folder.glob(pattern):
             path.unlink()
