@@ -116,7 +116,7 @@ BAD = [
     coco([image(), image()]),
     coco([image(), image(2, file_name="images/a1.jpg")]),
     coco([image(isic_id="b"), image(2, isic_id="b")]),
-    *images("isic_id", None, 1, "", "/etc/passwd", "../a", "a\0"),
+    *images("isic_id", None, 1, "", "/etc/passwd", "../a", "a\0", "n" * 240),
     coco([1]),
     coco(categories=[]),
     coco(categories=[{"id": 7}, {"id": 8}]),

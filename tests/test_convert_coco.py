@@ -203,6 +203,14 @@ def test_one_bad_record_costs_nothing_else(case, export):
     assert export.rows() == [(*row, "ignored" if ignored else "excluded")]
 
 
+def test_a_name_that_leaves_no_room_for_results(export):
+    name = f"{'n' * 240}.png"
+    export.add(name)
+    images = [image(), image(2, name)]
+    export.convert(images=images, annotations=[annotation(), annotation(2)])
+    assert export.rows() == [("n" * 240, "name_too_long", "excluded")]
+
+
 def test_an_image_twice(export):
     export.add("b.png")
     images = [image(1), image(2, "b.png"), image(3, "b.png")]

@@ -6,6 +6,7 @@ import pytest
 from convert_archive import audit_rows, make_archive, split_ids
 
 from lesion_d2.commands.convert import convert
+from lesion_d2.convert.groups import read_groups
 from lesion_d2.data.manifest import read_manifest
 from lesion_d2.errors import LesionError
 
@@ -86,6 +87,45 @@ def test_patients_join_lesions(tmp_path):
              f"{IDS[3].lower()};;"]  # fmt: skip
     convert(archive.options(groups=table(tmp_path, lines)))
     assert read_manifest(archive.output / "split.json").groups == [IDS[:3]]
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "None", "unknown", " N/A ", "?"])
+def test_a_word_for_a_missing_value_is_no_group(word, tmp_path):
+    archive = make_archive(tmp_path, 6)
+    lines = ["image_id,patient_id", f"{IDS[0]},1", f"{IDS[1]},1"]
+    lines += [f"{name},{word}" for name in IDS[2:6]]
+    convert(archive.options(groups=table(tmp_path, lines)))
+    assert read_manifest(archive.output / "split.json").groups == [IDS[:2]]
+
+
+def test_a_table_may_name_folders_that_the_ids_have_not(tmp_path):
+    ids = ["p1/lesion", "p2/lesion", "other"]
+    lines = ["image,group", "p1/lesion.jpg,1", "p2/lesion.jpg,2", "p2\\other.jpg,2"]
+    assert read_groups(table(tmp_path, lines), ids) == ([("p2/lesion", "other")], [])
+
+
+def test_images_that_the_table_does_not_name_are_asked_about(tmp_path):
+    archive = make_archive(tmp_path, 4)
+    lines = ["image_id,group", f"{IDS[0]},a", f"{IDS[1]},a"]
+    question, _ = str(convert(archive.options(groups=table(tmp_path, lines)))).splitlines()
+    assert question.startswith("question: 2 images are not in the table of --groups")
+
+
+def test_a_split_that_groups_leave_short_is_asked_about(tmp_path):
+    archive = make_archive(tmp_path)
+    lines = ["image_id,group", *(f"{name},{number // 6}" for number, name in enumerate(IDS))]
+    summary = convert(archive.options(groups=table(tmp_path, lines)))
+    assert summary.splits == {"train": 12, "val": 0, "test": 0}
+    test, val, _ = str(summary).splitlines()
+    assert test.startswith("question: test lacks 3 of 3 images")
+    assert val.startswith("question: val lacks 3 of 3 images")
+
+
+def test_a_table_of_groups_is_no_search_for_near_duplicates(tmp_path):
+    archive = make_archive(tmp_path)
+    lines = ["image_id,group", *(f"{name},{name}" for name in IDS)]
+    convert(archive.options(groups=table(tmp_path, lines), group=False))
+    assert not read_manifest(archive.output / "split.json").grouped
 
 
 @pytest.mark.parametrize(

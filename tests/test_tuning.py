@@ -21,6 +21,7 @@ from lesion_d2.evaluation.tuning import (
     VIEW_SETS,
     Measurement,
     Setting,
+    deal_folds,
     measure,
     select,
 )
@@ -137,6 +138,17 @@ def test_every_setting_is_one_that_the_config_takes(model):
         for key, value in setting.options().items():
             cfg.TEST[key] = value
         Segmenter(cfg, model)
+
+
+def test_images_of_a_group_share_a_fold():
+    ids = [f"i{number}" for number in range(100)]
+    groups = [ids[start : start + 4] for start in range(0, 40, 4)]
+    folds = deal_folds(ids, groups, 5)
+    assert all(len({folds[ids.index(name)] for name in group}) == 1 for group in groups)
+    sizes = np.bincount(folds[40:], minlength=5)
+    assert len(sizes) == 5
+    assert sizes.min() > 0
+    np.testing.assert_array_equal(folds, deal_folds(ids, groups, 5))
 
 
 def test_what_a_tuning_needs_is_checked_first(straight_run, tiny_root, tmp_path, monkeypatch):

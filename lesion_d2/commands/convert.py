@@ -20,7 +20,7 @@ from lesion_d2.convert.pairs import (
     is_isic,
 )
 from lesion_d2.convert.sources import Places, as_paths
-from lesion_d2.convert.split import deal, fingerprint
+from lesion_d2.convert.split import deal, fingerprint, shortfall
 from lesion_d2.data.converted import SPLITS
 from lesion_d2.data.manifest import Manifest, read_manifest
 from lesion_d2.errors import LesionError
@@ -84,12 +84,13 @@ class ConvertOptions:
 class Summary:
     """What a conversion to ``output`` did.
 
-    ``splits`` has numbers of pairs, ``groups`` is the number of groups of images of
-    one lesion, and ``rows`` are the audit, sorted.
+    ``splits`` has numbers of pairs, ``lacking`` those that groups were too large to give a split,
+    ``groups`` is the number of groups of images of one lesion, and ``rows`` are the audit, sorted.
     """
 
     output: Path
     splits: dict[str, int]
+    lacking: dict[str, int]
     groups: int
     rows: list[AuditRow]
     foreground: int
@@ -124,6 +125,17 @@ class Summary:
                 f"question: {inverted} masks are lesion on more than {BORDER_SHARE:.0%} of their "
                 f"border (mask_maybe_inverted in {AUDIT}); are lesion and skin swapped?"
             )
+        if unlisted := reasons["not_in_groups_file"]:
+            lines.append(
+                f"question: {unlisted} images are not in the table of --groups "
+                f"(not_in_groups_file in {AUDIT}) and count as alone; does it write their names "
+                "otherwise?"
+            )
+        lines += [
+            f"question: {split} lacks {count} of {count + self.splits[split]} images, as groups "
+            "must stay together (groups in split.json); is one of them a word for unknown?"
+            for split, count in self.lacking.items()
+        ]
         return "\n".join([*lines, counts])
 
 
@@ -177,7 +189,9 @@ def convert(options: ConvertOptions) -> Summary:
         manifest.write(folder / "split.json")
         write_audit(folder / AUDIT, rows)
     sizes = {split: len(ids) for split, ids in manifest.splits.items()}
-    return Summary(options.output, sizes, len(manifest.groups), sorted(rows), options.foreground)
+    lacking = {} if given else shortfall(sizes, options.test_fraction, options.val_fraction)
+    count = len(manifest.groups)
+    return Summary(options.output, sizes, lacking, count, sorted(rows), options.foreground)
 
 
 def _check(options: ConvertOptions) -> None:
@@ -336,8 +350,7 @@ def _split(
     if not given:
         fractions = options.test_fraction, options.val_fraction
         splits = deal(list(records), groups, options.seed, *fractions)
-        grouped = options.group or bool(options.groups)
-        return Manifest(options.seed, *fractions, grouped, print_of_input, splits, groups)
+        return Manifest(options.seed, *fractions, options.group, print_of_input, splits, groups)
     splits = {split: sorted(i for i in records if given[i] == split) for split in SPLITS}
     if manifest:
         return replace(manifest, input_fingerprint=print_of_input, splits=splits)

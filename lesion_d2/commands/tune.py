@@ -5,13 +5,23 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
+from lesion_d2.data.loader import load_members
+from lesion_d2.data.manifest import read_manifest
 from lesion_d2.engine.setup import check_evaluation
 from lesion_d2.engine.trainer import LesionTrainer
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.failure_detection import FAILURE_IOU, failure_detection
-from lesion_d2.evaluation.tuning import Measurement, Setting, Trial, measure, select
+from lesion_d2.evaluation.tuning import (
+    Measurement,
+    Setting,
+    Trial,
+    deal_folds,
+    measure,
+    select,
+)
 from lesion_d2.files import atomic_write, write_csv, write_json
 from lesion_d2.prediction.confidence import WORDS, fit_confidence, word_for
 from lesion_d2.prediction.segmenter import TorchNetwork, load_segmenter
@@ -66,7 +76,8 @@ def tune(cfg: CfgNode) -> Path:
     print(f"{name}: {count} images, weights {weights_sha256[:12]}, Jaccard index")
     print(tabulate(map(_cells, trials), headers=HEADERS, disable_numparse=True))
     print(f"chosen: {_label(chosen)}")
-    estimated = _cross_validated(measured)
+    ids = [record["isic_id"] for record in load_members((name,), ("none",))]
+    estimated = _cross_validated(measured, deal_folds(ids, _groups(name), FOLDS))
     found = failure_detection(estimated, measured.jaccard)
     auroc, caught, error = (
         "unknown" if found[key] is None else f"{found[key]:.3f}"
@@ -84,10 +95,16 @@ def tune(cfg: CfgNode) -> Path:
     return folder / "config.yaml"
 
 
-def _cross_validated(measured: Measurement) -> np.ndarray:
+def _groups(name: str) -> list[list[str]]:
+    """Return the groups of a data set that was converted, none of another."""
+    root = MetadataCatalog.get(name).get("image_root")
+    manifest = root and Path(root, "split.json")
+    return read_manifest(manifest).groups if manifest and manifest.is_file() else []
+
+
+def _cross_validated(measured: Measurement, fold: np.ndarray) -> np.ndarray:
     """Estimate each image by a model fitted on the other folds."""
     jaccard, features = measured.jaccard, measured.features
-    fold = np.random.default_rng(0).permutation(len(jaccard)) % FOLDS
     estimated = np.empty_like(jaccard)
     for part in range(FOLDS):
         model = fit_confidence(features[fold != part], jaccard[fold != part], {})

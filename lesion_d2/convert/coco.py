@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lesion_d2.convert.pairs import AuditRow, Pair, image_name, without_others
+from lesion_d2.convert.pairs import (
+    NAME_TOO_LONG,
+    AuditRow,
+    Pair,
+    image_name,
+    without_others,
+)
 from lesion_d2.convert.regions import Regions
 from lesion_d2.convert.sources import Places, SourceFile, list_files
-from lesion_d2.data.coco import is_size
+from lesion_d2.data.coco import has_room, is_size
 from lesion_d2.errors import LesionError
 from lesion_d2.files import escape_name, read_json
 
@@ -55,6 +61,8 @@ def find_drawn(
             reason, detail = "duplicate_id", "in the COCO file twice"
         elif ids[record["id"]] > 1:  # nobody knows whose the regions are
             reason, detail = "duplicate_id", "its id in the COCO file is of another record, too"
+        elif not has_room(isic_id):
+            reason, detail = NAME_TOO_LONG
         elif not regions:
             reason, detail = "image_without_mask", f"no region, {other} of other categories"
         else:

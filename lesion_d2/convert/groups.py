@@ -12,13 +12,16 @@ from lesion_d2.errors import LesionError
 _IMAGE_COLUMNS = ("image_id", "isic_id", "image_name", "image", "id")
 # Each that is there counts: all lesions of a patient stay together.
 _GROUP_COLUMNS = ("lesion_id", "patient_id", "group")
+# What R, pandas and people write where they have no value.
+_MISSING = ("", "na", "n/a", "<na>", "nan", "none", "null", "unknown", "-", "?")
 
 
 def read_groups(path: Path, ids: Collection[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Read a CSV file with a line an image.
 
     Its columns are ``image_id`` (or ``isic_id``, ``image_name``, ``image``, ``id``), and one or
-    more of ``lesion_id``, ``patient_id`` and ``group``. An empty cell is no group.
+    more of ``lesion_id``, ``patient_id`` and ``group``. An empty cell is no group, nor is a word
+    for a missing value, such as ``NA``. A name may have the image's folders before it.
 
     Returns:
         pairs of the given ids that have a group in common, enough to connect each group, and the
@@ -50,11 +53,13 @@ def read_groups(path: Path, ids: Collection[str]) -> tuple[list[tuple[str, str]]
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
     named = set()
     for line in lines:
-        name = without_suffix((line[image] or "").strip())
-        if isic_id := known.get(name.casefold()):
+        name = without_suffix((line[image] or "").strip()).casefold().replace("\\", "/")
+        # An id has its folders only where another image has its name.
+        if isic_id := known.get(name) or known.get(name.rpartition("/")[2]):
             named.add(isic_id)
             for column in columns:
-                if group := (line[column] or "").strip():
+                group = (line[column] or "").strip()
+                if group.casefold() not in _MISSING:
                     members[column, group].append(isic_id)
     if not named:
         raise LesionError(f"{path}: its column {image} names none of the images; compare the names")

@@ -1,7 +1,6 @@
 """Finding the pairs of image and mask in folders and archives, and what is said of a file."""
 
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from lesion_d2.convert.regions import Regions
 from lesion_d2.convert.sources import Places, SourceFile, list_files
+from lesion_d2.data.coco import has_room
 from lesion_d2.files import escape_name
 from lesion_d2.images.source import SUFFIXES
 
@@ -23,7 +23,7 @@ MASK_SUFFIXES = (
 _ISIC = re.compile(r"(ISIC_[0-9]{7})(?![0-9])(.*)", re.IGNORECASE | re.DOTALL)
 _ISIC_IMAGES = ("", "_downsampled")  # the latter in 2019
 _ARCHIVE_TEXTS = {"attribution.txt", "license.txt"}
-_NAME_BYTES = 255  # the longest name of a file on usual file systems
+NAME_TOO_LONG = ("name_too_long", "with _segmentation.png no name of a file")
 
 
 Action = Literal["accepted", "excluded", "ignored"]
@@ -266,10 +266,10 @@ def _pair_up(
     pairs, left = [], []
     for image, mask in partners:
         isic_id = image_name(image.place, with_folders=len(images) > 1)
-        if len(os.fsencode(f"{PurePosixPath(isic_id).name}_segmentation.png")) > _NAME_BYTES:
-            left.append((image, "name_too_long", "with _segmentation.png no name of a file"))
-        else:
+        if has_room(isic_id):
             pairs.append(Pair(isic_id, image.file, mask.file))
+        else:
+            left.append((image, *NAME_TOO_LONG))
     found = {item for pair in partners for item in pair}
     detail = f"{len(images)} images and {len(masks)} masks have this id"
     left += [(item, "duplicate_id", detail) for item in images + masks if item not in found]

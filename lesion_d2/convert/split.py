@@ -29,7 +29,7 @@ def deal(
 
     splits: dict[str, list[str]] = {}
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
-        room = ceil(sum(map(len, units)) * Fraction(str(fraction)))
+        room = _share(sum(map(len, units)), fraction)
         taken, passed = [], []
         for unit in units:
             if len(unit) <= room:
@@ -41,6 +41,20 @@ def deal(
         units = passed
     splits["train"] = sorted(isic_id for unit in units for isic_id in unit)
     return {split: splits[split] for split in SPLITS}
+
+
+def shortfall(sizes: dict[str, int], test_fraction: float, val_fraction: float) -> dict[str, int]:
+    """Return how many ids dealt splits of these sizes lack, where groups left them short."""
+    total = sum(sizes.values())
+    wanted = {
+        "test": _share(total, test_fraction),
+        "val": _share(total - sizes["test"], val_fraction),
+    }
+    return {split: n - sizes[split] for split, n in wanted.items() if n > sizes[split]}
+
+
+def _share(count: int, fraction: float) -> int:
+    return ceil(count * Fraction(str(fraction)))
 
 
 def fingerprint(digests: list[str]) -> str:

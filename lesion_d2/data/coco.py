@@ -17,6 +17,7 @@ from lesion_d2.images.run_lengths import check_rle
 
 # ISIC numbers have seven digits: flipped copies get image ids above, and have no file of their own.
 FLIP_ID_STEP = 10_000_000
+_NAME_BYTES = 255  # the longest name of a file on usual file systems
 # Annotation tools draw up to the border, and a little beyond.
 _MARGIN = 1.0
 
@@ -84,6 +85,8 @@ def _read_image(image: dict[str, Any], root: Path, stems: Mapping[str, int]) -> 
     plain = path.stem if stems[path.stem] == 1 else str(path.with_suffix(""))
     isic_id = image.get("isic_id", plain)
     _inside("isic_id", isic_id)
+    if not has_room(isic_id):
+        raise LesionError(f"{name}: isic_id {_short(isic_id)} is too long for the name of a mask")
     if not _is_integer(image_id) or not 0 <= image_id < FLIP_ID_STEP:
         raise LesionError(
             f"{name}: id {_short(image_id)} is not a whole number from 0 to {FLIP_ID_STEP - 1}"
@@ -99,6 +102,12 @@ def _read_image(image: dict[str, Any], root: Path, stems: Mapping[str, int]) -> 
         "width": width,
         "annotations": [],
     }
+
+
+def has_room(isic_id: str) -> bool:
+    """Say whether usual file systems take the name of a mask of this id."""
+    name = f"{PurePosixPath(isic_id).name}_segmentation.png"
+    return len(name.encode("utf-8", "surrogatepass")) <= _NAME_BYTES
 
 
 def _inside(key: str, name: Any) -> PurePosixPath:

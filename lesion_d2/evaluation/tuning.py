@@ -178,3 +178,10 @@ def _trial(
         base.threshold_jaccard,
         int((ours.jaccard < FAILURE_IOU).sum()),
     )
+
+
+def deal_folds(ids: Sequence[str], groups: Iterable[Sequence[str]], count: int) -> np.ndarray:
+    """Return the fold, 0 to ``count`` - 1, of each image; those of a group share one."""
+    first_of = {member: group[0] for group in groups for member in group}
+    units, unit = np.unique([first_of.get(name, name) for name in ids], return_inverse=True)
+    return np.random.default_rng(0).permutation(len(units))[unit] % count
