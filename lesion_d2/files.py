@@ -1,6 +1,7 @@
 """Files: written whole or not at all, locked, named in tables, read with an error that helps."""
 
 import csv
+import errno
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ from lesion_d2.errors import LesionError
 
 _TEMPORARY = ".lesion_d2-{}.tmp"
 _NO_TEXT = re.compile(rb"[\x00-\x1f\x7f\\]")  # control characters, and what begins an escape
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # as some network drives answer
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -92,7 +94,8 @@ def alone(path: Path, timeout: float = 0) -> Iterator[None]:
     ends.
 
     Raises:
-        LesionError: if another process is in there for more than ``timeout`` seconds.
+        LesionError: if another process is in there for more than ``timeout`` seconds, or the disk
+            has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=timeout)
@@ -101,6 +104,11 @@ def alone(path: Path, timeout: float = 0) -> Iterator[None]:
     except Timeout as error:
         remedy = "wait until it has ended, or choose another folder"
         raise LesionError(f"{path}: another process is writing it; {remedy}") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        Path(lock.lock_file).unlink(missing_ok=True)
+        raise LesionError(f"{path}: its disk has no locks; choose a folder on another") from error
     try:
         yield
     finally:

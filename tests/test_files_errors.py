@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import io
 import os
 import signal
@@ -147,6 +148,16 @@ def test_a_lock_refuses_others_and_ends_with_its_process(tmp_path):
     holder.kill()
     holder.communicate()
     with alone(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_locks(tmp_path, monkeypatch):
+    def flock(*_args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(LesionError, match="out: its disk has no locks"), alone(tmp_path / "out"):
         pass
     assert list(tmp_path.iterdir()) == []
 
