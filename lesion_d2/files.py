@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -130,16 +130,25 @@ def unescape_name(text: str) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), text.encode()))
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
+def walk_files(
+    folder: Path,
+    enter: Callable[[Path], bool] = lambda folder: True,
+    unreadable: Callable[[Path], None] | None = None,
+) -> Iterator[Path]:
     """Yield what is under ``folder`` and is no folder, in an order of the names alone.
 
-    Links to folders are followed; a folder that is there twice, or inside itself, is visited once.
+    Links to folders are followed; a folder that is there twice, or inside itself, is visited once,
+    and one that ``enter`` is false for, never.
 
     Raises:
-        LesionError: if a folder cannot be read.
+        LesionError: if a folder cannot be read. With ``unreadable``, which then takes those below,
+            only if it is the first.
     """
 
     def fail(error: OSError) -> None:
+        if unreadable and Path(error.filename) != folder:
+            unreadable(Path(error.filename))
+            return
         problem = f"cannot be read as a folder ({error.strerror}); give a folder that can be"
         raise LesionError(f"{error.filename}: {problem}") from error
 
@@ -150,7 +159,7 @@ def walk_files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         visited.add(real)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if enter(Path(parent, name)))
         for name in sorted(names):
             yield Path(parent, name)
 

@@ -1,11 +1,15 @@
 """Which images files, folders and patterns stand for."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from lesion_d2.errors import LesionError
+from lesion_d2.files import walk_files
 from lesion_d2.images.inputs import find_images
+from lesion_d2.images.source import BadFileError, read_source
 
 
 def names(*inputs, **options):
@@ -74,6 +78,50 @@ def test_what_is_no_file_but_called_like_an_image_is_not_passed_over(tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.jpg")
     assert names(tmp_path) == ["gone", "pipe"]
+
+
+@pytest.mark.parametrize("pattern", [".", "**/*.jpg"])
+def test_an_earlier_result_is_not_searched(pattern, tmp_path, capsys):
+    touch(tmp_path / "a.jpg", tmp_path / "other" / "b.jpg")
+    touch(tmp_path / "out" / "overlays" / "a.jpg", tmp_path / "out" / "c.jpg")
+    (tmp_path / "out" / "settings.json").write_text('{"weights_sha256": ""}')
+    (tmp_path / "other" / "settings.json").write_text('{"editor.fontSize": 14}')
+    assert names(tmp_path / pattern) == ["a", "other/b"]
+    assert capsys.readouterr().err == f"not searched: {tmp_path / 'out'}: it holds predictions\n"
+    assert names(tmp_path / pattern, output=tmp_path / "out") == ["a", "other/b"]
+    assert capsys.readouterr().err == ""
+    assert names(tmp_path / "out" / "overlays") == ["a"]
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Folders called closed that may not be read, also by root."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+def test_a_folder_that_may_not_be_read(closed, tmp_path):
+    touch(tmp_path / "in" / "a.jpg", tmp_path / "in" / "closed" / "b.jpg")
+    touch(tmp_path / "in" / ".Trash-0" / "closed" / "c.jpg")
+    assert names(tmp_path / "in") == ["a", "closed"]
+    with pytest.raises(BadFileError, match="Permission denied"):
+        read_source(tmp_path / "in" / "closed")
+    with pytest.raises(LesionError, match=r"closed: cannot be read as a folder"):
+        names(tmp_path / "in" / "closed")
+    with pytest.raises(LesionError, match=r"closed: cannot be read as a folder"):
+        list(walk_files(tmp_path / "in"))
+
+
+def test_an_empty_name_is_not_the_current_folder(photographs, monkeypatch):
+    monkeypatch.chdir(photographs)
+    with pytest.raises(LesionError, match="--input: an empty name; give image files"):
+        find_images([""])
 
 
 @pytest.mark.parametrize("text", ["nowhere", "nowhere/*.jpg", "empty"])

@@ -1,5 +1,6 @@
 """The record that a folder of predictions keeps: no row lost, no file of others touched."""
 
+import errno
 import json
 import os
 import tempfile
@@ -250,6 +251,20 @@ def test_a_full_disk_stops_and_is_no_row(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("lesion_d2.commands.predict.write_mask", full)
     with pytest.raises(OSError, match="No space"):
         predict(folder, tmp_path / "out")
+
+
+def test_a_photograph_that_may_not_be_looked_at_is_a_row(folder, tmp_path, monkeypatch):
+    stat = Path.stat
+
+    def refuse(path, **options):
+        if path == folder / "1" / "lesion.png":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    ((file, reason),) = predict(folder, tmp_path / "out")
+    assert (file, reason) == (folder / "1" / "lesion.png", "Permission denied")
+    assert check(tmp_path / "out") == ["2/lesion", "2/other"]
 
 
 @pytest.mark.parametrize("name", ["n" * 236, "n" * 251, "ж" * 120, "皮" * 80])

@@ -156,15 +156,22 @@ def _predict_file(
 
 
 def _state(path: Path) -> Row:
-    """Return by what a changed file is known."""
-    state = path.stat()
+    """Return by what a changed file is known.
+
+    Raises:
+        BadFileError: if it cannot be had.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise BadFileError("unreadable", str(error.strerror)) from error
     return {"file_bytes": str(state.st_size), "file_modified_ns": str(state.st_mtime_ns)}
 
 
 def _unchanged(path: str, row: Row) -> bool:
     try:
         return _state(Path(path)).items() <= row.items()
-    except OSError:
+    except BadFileError:
         return False
 
 

@@ -52,7 +52,10 @@ def read_source(path: Path) -> bytes:
         BadFileError: ``unreadable``, ``empty_file``, or ``too_large`` above ``MAX_BYTES``.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            os.scandir(path).close()  # says why it could not be searched
+        if not stat.S_ISREG(mode):
             raise BadFileError("unreadable", "a folder, device or pipe, not a file")
         # It may have become a pipe since it was looked at.
         with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as stream:
