@@ -18,6 +18,8 @@ class DarkPixels:
 
     enough = 10_000
 
+    engine = "none"
+
     settings: ClassVar = {"model_sha256": "dark"}
 
     def sharing(self, workers):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from convert_archive import folder_bytes
 from dark_pixels import DarkPixels, picture, predict, rows
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tiny import load_tool
 
 from lesion_d2.errors import LesionError
 from lesion_d2.files import alone, unescape_name
@@ -265,6 +267,21 @@ def test_a_photograph_that_may_not_be_looked_at_is_a_row(folder, tmp_path, monke
     ((file, reason),) = predict(folder, tmp_path / "out")
     assert (file, reason) == (folder / "1" / "lesion.png", "Permission denied")
     assert check(tmp_path / "out") == ["2/lesion", "2/other"]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "status"), [(1, 0, 0), (1, 1, 2), (0, 1, 1)], ids=["all", "some", "none"]
+)
+def test_the_exit_status(good, bad, status, tmp_path, monkeypatch):
+    for number in range(good + bad):
+        picture(tmp_path / "in" / f"{number}.png")
+        if number >= good:
+            (tmp_path / "in" / f"{number}.png").write_bytes(b"no image")
+    pretrained = "lesion_d2.prediction.predictor.LesionPredictor.pretrained"
+    monkeypatch.setattr(pretrained, lambda _: DarkPixels())
+    arguments = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
+    assert load_tool("predict").main() == status
 
 
 @pytest.mark.parametrize("name", ["n" * 236, "n" * 251, "ж" * 120, "皮" * 80])

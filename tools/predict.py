@@ -26,7 +26,7 @@ and with --format, beside the masks, which are always written:
 Linked folders are searched, too; DIR itself and names that begin with a dot are not. Where a.jpg
 lies beside a.png, NAME keeps the suffix. A run that was stopped continues when it is started again;
 photographs that have changed since are done again. Exit status: 0 all files were used, 2 some could
-not be, 1 nothing could be done.
+not be, 1 none could be used, or nothing could be done.
 
 examples:
   a folder, with the model that comes with lesion_d2:
@@ -114,7 +114,7 @@ def main() -> int:
     print(f"{share - len(failed)} of {share} images: {args.output}")
     for file, reason in failed:
         print(f"not used: {escape_name(file)}: {reason}", file=sys.stderr)
-    return 2 if failed else 0
+    return 0 if not failed else 2 if len(failed) < share else 1
 
 
 if __name__ == "__main__":
