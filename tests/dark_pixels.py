@@ -20,7 +20,7 @@ class DarkPixels:
 
     engine = "none"
 
-    settings: ClassVar = {"model_sha256": "dark"}
+    settings: ClassVar = {"weights_sha256": "dark"}
 
     def sharing(self, workers):
         return nullcontext()

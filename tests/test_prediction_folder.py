@@ -259,21 +259,31 @@ def test_a_folder_of_an_earlier_version_goes_on(bundle, predictor, photographs, 
         predict_files(other, files, folder)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000])
 def test_settings_that_cannot_be_read_are_refused(content, predictor, photographs, tmp_path):
     files = find_images([str(photographs)])[:1]
     predict_files(predictor, files, PredictionFolder(tmp_path / "out"))
     (tmp_path / "out" / "settings.json").write_text(content)
-    with pytest.raises(LesionError, match="another weights_sha256"):
+    with pytest.raises(LesionError, match=r"its settings\.json is damaged"):
         predict_files(predictor, files, PredictionFolder(tmp_path / "out"))
 
 
 def test_a_folder_of_something_else_is_left_alone(predictor, photographs):
-    before = sorted(photographs.rglob("*"))
-    with pytest.raises(LesionError, match="not empty"):
-        predict_files(predictor, [], PredictionFolder(photographs))
-    PredictionFolder(photographs).remove()
-    assert sorted(photographs.rglob("*")) == before
+    files = find_images([str(photographs)])
+    for settings in (None, '{"editor.fontSize": 14}'):
+        if settings:
+            (photographs / "settings.json").write_text(settings)
+            (photographs / "predictions.csv").write_text(
+                "file,mask,width,height,score,estimated_iou\n"
+                "a.jpg,masks/a_segmentation.png,1,1,1,\n"
+            )
+            (photographs / "masks").mkdir()
+            (photographs / "masks" / "a_segmentation.png").write_text("drawn by hand")
+        before = folder_bytes(photographs)
+        with pytest.raises(LesionError, match="is not empty and holds no predictions"):
+            predict_files(predictor, files, PredictionFolder(photographs))
+        PredictionFolder(photographs).remove()
+        assert folder_bytes(photographs) == before
 
 
 def test_the_tools(straight_run, tiny_root, photographs, tmp_path):

@@ -103,7 +103,7 @@ def filled(geometry, shape):
 
 def test_coco_by_pycocotools(folder, output):
     coco = COCO(str(output / "predictions.json"))
-    assert coco.dataset["info"]["model_sha256"] == "dark"
+    assert coco.dataset["info"]["weights_sha256"] == "dark"
     assert coco.dataset["categories"] == [{"id": 1, "name": "lesion"}]
     names = {image["file_name"]: image for image in coco.loadImgs(coco.getImgIds())}
     assert names.keys() == {*PHOTOGRAPHS, "turned.png"}
@@ -151,7 +151,7 @@ def test_geojson_by_shapely(output):
     for name, _, expected in results(output):
         content = json.loads((output / f"geojson/{name}.geojson").read_text())
         assert content["type"] == "FeatureCollection"
-        assert content["lesion_d2"]["model_sha256"] == "dark"
+        assert content["lesion_d2"]["weights_sha256"] == "dark"
         assert content["lesion_d2"]["score"] == 0.5
         assert len(content["features"]) == expected.any()
         for feature in content["features"]:
@@ -175,7 +175,7 @@ def test_labelme_files_name_their_photographs(output):
         assert (path.parent / content["imagePath"]).resolve().samefile(row["file"])
         assert content["imageData"] is None
         assert (content["imageHeight"], content["imageWidth"]) == expected.shape
-        assert content["lesion_d2"]["model_sha256"] == "dark"
+        assert content["lesion_d2"]["weights_sha256"] == "dark"
 
 
 def test_shapes_of_labelme_give_the_mask_back(output):

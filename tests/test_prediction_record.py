@@ -168,7 +168,7 @@ def test_overwrite_deletes_what_its_tables_name(folder, tmp_path, monkeypatch):
     PredictionFolder(output).remove()
     left = {path for path in output.rglob("*") if path.is_file()}
     assert left == {*mine, output / "settings.json"}
-    monkeypatch.setattr(DarkPixels, "settings", {"model_sha256": "another"})
+    monkeypatch.setattr(DarkPixels, "settings", {"weights_sha256": "another"})
     assert predict(folder, output) == []
     assert len(rows(output / "predictions.csv")) == 3
     assert "another" in (output / "settings.json").read_text()

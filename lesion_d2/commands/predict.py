@@ -1,7 +1,6 @@
 """From image files to masks, overlays and a table."""
 
 import csv
-import json
 import os
 import time
 from collections.abc import Collection, Sequence
@@ -26,7 +25,7 @@ from lesion_d2.files import (
     write_csv,
     write_json,
 )
-from lesion_d2.images.inputs import ImageFile
+from lesion_d2.images.inputs import ImageFile, folder_settings
 from lesion_d2.images.masks import write_mask
 from lesion_d2.images.scaling import fit
 from lesion_d2.images.source import BadFileError, read_source
@@ -177,26 +176,23 @@ def _unchanged(path: str, row: Row) -> bool:
 
 def _check_settings(folder: PredictionFolder, settings: dict[str, Any]) -> None:
     """Compare the settings with those of the tables that are there; write them for the first."""
-    path = folder.settings
-    if path.is_file() and folder.tables:
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            # A folder of an earlier version lacks later keys: no reason to refuse it.
-            changed = [key for key in settings if earlier.get(key, settings[key]) != settings[key]]
-        except (AttributeError, ValueError):  # not JSON, or of another shape
-            changed = list(settings)
+    earlier = folder_settings(folder.root)
+    # Hidden files are locks, and those of others about to become what is looked for here.
+    if earlier is None and any(not p.name.startswith(".") for p in folder.root.iterdir()):
+        raise LesionError(
+            f"--output: {folder.root} is not empty and holds no predictions, or its "
+            f"{folder.settings.name} is damaged; choose another folder"
+        )
+    if earlier is not None and folder.tables:
+        # A folder of an earlier version lacks later keys: no reason to refuse it.
+        changed = [key for key in settings if earlier.get(key, settings[key]) != settings[key]]
         if changed:
             raise LesionError(
                 f"--output: {folder.root} holds predictions made with another {changed[0]}; choose "
                 "another folder, or --overwrite"
             )
         return
-    # Hidden files are locks, and those of others about to become what is looked for here.
-    if not path.is_file() and any(not p.name.startswith(".") for p in folder.root.iterdir()):
-        raise LesionError(
-            f"--output: {folder.root} is not empty and holds no predictions; choose another folder"
-        )
-    write_json(path, settings)
+    write_json(folder.settings, settings)
 
 
 def _to_do(

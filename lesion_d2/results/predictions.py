@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lesion_d2.files import alone, read_whole_rows, unescape_name
+from lesion_d2.images.inputs import SETTINGS, folder_settings
 
 COLUMNS = (
     "file", "mask", "width", "height", "area_pixels", "area_share", "x0", "y0", "x1", "y1",
@@ -41,7 +42,7 @@ class PredictionFolder:
         number, count = shard
         end = f"_{number}_of_{count}.csv" if count > 1 else ".csv"
         self.root, self.shard = root, shard
-        self.settings = root / "settings.json"
+        self.settings = root / SETTINGS
         self.table, self.failed = root / f"predictions{end}", root / f"failed{end}"
         self.coco = self.table.with_suffix(".json")
 
@@ -99,7 +100,7 @@ class PredictionFolder:
 
         One that works on all of the images removes the shares of others, too.
         """
-        if not self.settings.is_file():
+        if folder_settings(self.root) is None:
             return
         for table in self.tables if self.shard == (1, 1) else [self.table]:
             with alone(table):
