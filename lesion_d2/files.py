@@ -11,6 +11,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,6 +117,16 @@ def alone(path: Path, timeout: float = 0) -> Iterator[None]:
         lock.release()
 
 
+def set_aside(path: Path, place: Path) -> Path:
+    """Move a file to the first free of ``place.1``, ``place.2``, ...; return its new path."""
+    for number in count(1):
+        new = place.with_name(f"{place.name}.{number}")
+        if not os.path.lexists(new):
+            break
+    new.parent.mkdir(parents=True, exist_ok=True)
+    return path.rename(new)
+
+
 def escape_name(name: str | Path) -> str:
     r"""Return a file name as one line of UTF-8 that any table can hold.
 
@@ -177,12 +188,17 @@ def read_whole_rows(path: Path, columns: Iterable[str] = ()) -> list[dict[str, s
     """Return the rows of a table that grows, by column; one that a kill has torn is left out.
 
     Raises:
-        LesionError: if the table, saved again by another program, lacks one of ``columns``.
+        LesionError: if the table, saved again by another program, lacks one of ``columns``, or the
+            ends of its lines.
     """
     if not path.is_file():
         return []
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as stream:
-        rows = csv.DictReader(line.replace("\0", "") for line in stream if line.endswith("\n"))
+        lines = [line.replace("\0", "") for line in stream]
+        whole = [line for line in lines if line.endswith("\n")]
+        if not whole and any(line.endswith("\r") for line in lines):
+            raise LesionError(f"{path}: its lines end in CR alone; save it with LF or CR and LF")
+        rows = csv.DictReader(whole)
         if rows.fieldnames:
             check_columns(path, rows.fieldnames, columns, "put it back, or choose another folder")
         return [row for row in rows if None not in row and None not in row.values()]

@@ -20,6 +20,7 @@ from lesion_d2.images.reading import read_image
 from lesion_d2.prediction.confidence import ConfidenceModel
 from lesion_d2.prediction.predictor import outline_image
 from lesion_d2.results.predictions import PredictionFolder
+from lesion_d2.results.removal import remove_predictions
 from lesion_d2.synthetic import render
 from lesion_d2.web.outlines import outline_picture
 
@@ -188,7 +189,7 @@ def test_shards_share_the_files_without_overlap_or_loss(count, predictor, photog
     found = [row["file"] for table in tables for row in csv.DictReader(table.open(newline=""))]
     assert sorted(found) == sorted(row["file"] for row in rows(whole))
     assert folder_bytes(whole / "masks") == folder_bytes(output / "masks")
-    PredictionFolder(output).remove()
+    remove_predictions(PredictionFolder(output))
     assert list(output.iterdir()) == []
 
 
@@ -240,7 +241,7 @@ def test_other_settings_are_refused(
     other = lesion_d2.LesionPredictor.from_bundle(bundle, [key, value])
     with pytest.raises(LesionError, match=rf"another {name};.*--overwrite"):
         predict_files(other, files, PredictionFolder(tmp_path / "out"))
-    PredictionFolder(tmp_path / "out").remove()
+    remove_predictions(PredictionFolder(tmp_path / "out"))
     assert list((tmp_path / "out").iterdir()) == []
     predict_files(other, files, PredictionFolder(tmp_path / "out"))
 
@@ -282,7 +283,7 @@ def test_a_folder_of_something_else_is_left_alone(predictor, photographs):
         before = folder_bytes(photographs)
         with pytest.raises(LesionError, match="is not empty and holds no predictions"):
             predict_files(predictor, files, PredictionFolder(photographs))
-        PredictionFolder(photographs).remove()
+        remove_predictions(PredictionFolder(photographs))
         assert folder_bytes(photographs) == before
 
 

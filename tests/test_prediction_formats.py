@@ -20,6 +20,7 @@ from tiny import load_tool
 
 from lesion_d2.errors import LesionError
 from lesion_d2.results.predictions import PredictionFolder
+from lesion_d2.results.removal import remove_predictions
 
 ALL = ("masks", "coco", "labelme", "geojson")
 OUTSIDE, INSIDE = 200, 0
@@ -217,6 +218,16 @@ def test_labelme_by_supervision(folder, output):
             assert (~found.mask[0] | ndimage.binary_dilation(expected, np.ones((3, 3)))).all()
 
 
+def test_coco_names_a_linked_photograph_as_it_was_given(tmp_path):
+    save(tmp_path / "lesion.png", square())
+    (tmp_path / "lesion.png").rename(tmp_path / "3f2a")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "lesion1.jpg").symlink_to(tmp_path / "3f2a")
+    predict(tmp_path / "in", tmp_path / "out", formats=["coco"])
+    (image,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"]
+    assert image["file_name"] == "lesion1.jpg"
+
+
 def test_by_default_there_are_masks_alone(folder, tmp_path):
     predict(folder, tmp_path / "out")
     predict(folder, tmp_path / "named", formats=["masks"])
@@ -282,15 +293,15 @@ def test_shares_have_files_of_their_own_and_a_call_for_all_joins_them(folder, ou
     assert predict(folder, shared, formats=["coco"]) == []
     for name in ("predictions.json", "geojson/hole.geojson", "labelme/1/parts.json"):
         assert (shared / name).read_bytes() == (output / name).read_bytes()
-    PredictionFolder(shared, (1, 2)).remove()
+    remove_predictions(PredictionFolder(shared, (1, 2)))
     assert not (shared / "predictions_1_of_2.json").exists()
     assert (shared / "predictions_2_of_2.json").exists()
-    PredictionFolder(shared).remove()
+    remove_predictions(PredictionFolder(shared))
     assert list(shared.iterdir()) == []
 
 
 def test_overwrite_removes_all_formats(output):
-    PredictionFolder(output).remove()
+    remove_predictions(PredictionFolder(output))
     assert list(output.iterdir()) == []
 
 

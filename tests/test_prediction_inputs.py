@@ -80,6 +80,14 @@ def test_what_is_no_file_but_called_like_an_image_is_not_passed_over(tmp_path):
     assert names(tmp_path) == ["gone", "pipe"]
 
 
+def test_the_name_is_the_one_that_was_given(tmp_path):
+    touch(tmp_path / "store" / "3f2a")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "lesion1.jpg").symlink_to(tmp_path / "store" / "3f2a")
+    (image,) = find_images([str(tmp_path / "in")])
+    assert (image.path, image.name) == (tmp_path / "in" / "lesion1.jpg", "lesion1")
+
+
 @pytest.mark.parametrize("pattern", [".", "**/*.jpg"])
 def test_an_earlier_result_is_not_searched(pattern, tmp_path, capsys):
     touch(tmp_path / "a.jpg", tmp_path / "other" / "b.jpg")

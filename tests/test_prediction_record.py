@@ -18,6 +18,7 @@ from lesion_d2.errors import LesionError
 from lesion_d2.files import alone, unescape_name
 from lesion_d2.images.inputs import find_images
 from lesion_d2.results.predictions import FORMATS, PredictionFolder
+from lesion_d2.results.removal import remove_predictions
 
 
 def check(output):
@@ -126,7 +127,7 @@ def test_a_table_saved_with_a_byte_order_mark_is_read(folder, tmp_path):
     assert folder_bytes(output / "masks") == before
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     table.write_text("\ufeff" + table.read_text(), encoding="utf-8")
-    PredictionFolder(output).remove()
+    remove_predictions(PredictionFolder(output))
     assert list(output.iterdir()) == []
 
 
@@ -135,6 +136,7 @@ def test_a_table_saved_with_a_byte_order_mark_is_read(folder, tmp_path):
     [
         (",", ";", "has semicolons between columns; save it with commas"),
         (",", "\t", "has no column file; put it back, or choose another folder"),
+        ("\n", "\r", "its lines end in CR alone; save it with LF"),
         ("mask,", "Maske,", "has no column mask; put it back"),
     ],
 )
@@ -142,17 +144,42 @@ def test_a_table_that_a_spreadsheet_saved_otherwise(old, new, message, folder, t
     output = tmp_path / "out"
     predict(folder, output)
     table = output / "predictions.csv"
-    table.write_text(table.read_text().replace(old, new))
+    table.write_bytes(table.read_text().replace(old, new).encode())
     before = folder_bytes(output)
     for use in (
         lambda: predict(folder, output),
         lambda: predict(folder, output, (1, 2)),
         lambda: PredictionFolder(output).rows(),
-        lambda: PredictionFolder(output).remove(),
+        lambda: remove_predictions(PredictionFolder(output)),
     ):
         with pytest.raises(LesionError, match=rf"predictions.csv: {message}"):
             use()
         assert folder_bytes(output) == before
+
+
+@pytest.mark.parametrize("column", ["file_bytes", "file_modified_ns"])
+def test_a_number_that_a_spreadsheet_rounded(column, folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder, output, formats=FORMATS)
+    table = output / "predictions.csv"
+    table.write_text(table.read_text().replace(rows(table)[0][column], "1.79597E+18"))
+    (output / "labelme" / "2" / "other.json").write_text("edited by hand")
+    before = folder_bytes(output)
+    for shard in ((1, 1), (1, 2)):
+        message = rf"predictions.csv: {column} of .* is '1.79597E\+18'"
+        with pytest.raises(LesionError, match=message):
+            predict(folder, output, shard)
+        assert folder_bytes(output) == before
+    remove_predictions(PredictionFolder(output))
+    assert predict(folder, output) == []
+    aside = output / "set_aside" / "labelme" / "2" / "other.1"
+    assert aside.read_text() == "edited by hand"
+
+
+def test_a_time_before_1970_is_no_rounded_number(folder, tmp_path):
+    os.utime(folder / "1" / "lesion.png", ns=(-1, -1))
+    predict(folder, tmp_path / "out")
+    assert predict(folder, tmp_path / "out") == []
 
 
 def test_overwrite_deletes_what_its_tables_name(folder, tmp_path, monkeypatch):
@@ -165,7 +192,7 @@ def test_overwrite_deletes_what_its_tables_name(folder, tmp_path, monkeypatch):
     ]
     for path in mine:
         path.write_text("mine")
-    PredictionFolder(output).remove()
+    remove_predictions(PredictionFolder(output))
     left = {path for path in output.rglob("*") if path.is_file()}
     assert left == {*mine, output / "settings.json"}
     monkeypatch.setattr(DarkPixels, "settings", {"weights_sha256": "another"})
@@ -180,9 +207,9 @@ def test_overwrite_of_a_share_leaves_the_others(folder, tmp_path):
     for number in (1, 2):
         predict(folder, output, (number, 2))
     assert check(output) == ["1/lesion", "2/lesion", "2/other"]
-    PredictionFolder(output, (2, 2)).remove()
+    remove_predictions(PredictionFolder(output, (2, 2)))
     assert check(output) == ["1/lesion", "2/other"]
-    PredictionFolder(output, (1, 2)).remove()
+    remove_predictions(PredictionFolder(output, (1, 2)))
     assert list(output.iterdir()) == []
 
 
@@ -199,7 +226,7 @@ def test_tables_of_other_names_are_the_users_own(folder, tmp_path):
     mine[-1].write_text("mine")
     before = [path.read_bytes() for path in mine]
     assert PredictionFolder(output).tables == [ours]
-    PredictionFolder(output).remove()
+    remove_predictions(PredictionFolder(output))
     assert [path.read_bytes() for path in mine] == before
     assert {p.name for p in output.iterdir()} == {"settings.json", *(path.name for path in mine)}
     assert predict(folder, output) == []
@@ -218,7 +245,7 @@ def test_a_table_that_names_other_files_deletes_none(mask, folder, tmp_path):
     before = folder_bytes(tmp_path / "in")
     predict(folder, output)
     assert check(output) == ["1/lesion", "2/lesion", "2/other"]
-    PredictionFolder(output).remove()
+    remove_predictions(PredictionFolder(output))
     assert (tmp_path / "mine_segmentation.png").read_text() == "mine"
     assert folder_bytes(tmp_path / "in") == before
 
@@ -250,7 +277,7 @@ def test_a_full_disk_stops_and_is_no_row(folder, tmp_path, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device", "mask.png")
 
-    monkeypatch.setattr("lesion_d2.commands.predict.write_mask", full)
+    monkeypatch.setattr(PredictionFolder, "write", full)
     with pytest.raises(OSError, match="No space"):
         predict(folder, tmp_path / "out")
 
@@ -269,6 +296,54 @@ def test_a_photograph_that_may_not_be_looked_at_is_a_row(folder, tmp_path, monke
     assert check(tmp_path / "out") == ["2/lesion", "2/other"]
 
 
+def test_a_renamed_table_loses_nothing(folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder, output, formats=FORMATS)
+    (output / "labelme" / "1" / "lesion.json").write_text("edited by hand")
+    (output / "masks" / "2" / "lesion_segmentation.png").write_text("drawn by hand")
+    (output / "overlays" / "2" / "lesion.jpg").write_text("drawn on")
+    before = folder_bytes(output / "labelme"), folder_bytes(output / "geojson")
+    (output / "predictions.csv").rename(output / "checked.csv")
+    assert predict(folder, output, formats=FORMATS) == []
+    assert (folder_bytes(output / "labelme"), folder_bytes(output / "geojson")) == before
+    assert check(output) == ["1/lesion", "2/lesion", "2/other"]
+    assert folder_bytes(output / "set_aside") == {
+        "masks/2/lesion_segmentation.1": b"drawn by hand",
+        "overlays/2/lesion.1": b"drawn on",
+    }
+
+
+def test_what_was_drawn_before_the_first_prediction_stays(folder, tmp_path):
+    output = tmp_path / "out"
+    predict(folder / "1", output, formats=["labelme"])
+    (output / "labelme" / "other.json").write_text("drawn by hand")
+    (folder / "2" / "lesion.png").unlink()
+    assert predict(folder / "2", output) == []
+    assert (output / "labelme" / "other.json").read_text() == "drawn by hand"
+    (folder / "2" / "other.png").write_bytes(b"no image")
+    assert len(predict(folder / "2", output)) == 1
+    aside = {"labelme/other.1": b"drawn by hand"}
+    assert folder_bytes(output / "set_aside") == aside
+
+
+def test_an_edited_file_of_a_changed_photograph_is_set_aside(folder, tmp_path, capsys):
+    output = tmp_path / "out"
+    for number in (1, 2):
+        edited = output / "geojson" / "2" / "lesion.geojson"
+        picture(folder / "2" / "lesion.png", number)
+        predict(folder, output, formats=FORMATS)
+        edited.write_text(f"edited {number}")
+    capsys.readouterr()
+    picture(folder / "2" / "lesion.png", 3)
+    assert predict(folder, output) == []
+    aside = output / "set_aside" / "geojson" / "2" / "lesion.2"
+    assert capsys.readouterr().out == f"set aside: {edited} is now {aside}\n"
+    assert folder_bytes(output / "set_aside") == {
+        "geojson/2/lesion.1": b"edited 1",
+        "geojson/2/lesion.2": b"edited 2",
+    }
+
+
 @pytest.mark.parametrize(
     ("good", "bad", "status"), [(1, 0, 0), (1, 1, 2), (0, 1, 1)], ids=["all", "some", "none"]
 )
@@ -282,6 +357,36 @@ def test_the_exit_status(good, bad, status, tmp_path, monkeypatch):
     arguments = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
     assert load_tool("predict").main() == status
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_photographs_that_were_moved_keep_their_rows(shards, folder, tmp_path):
+    output = tmp_path / "out"
+    for number in range(1, shards + 1):
+        predict(folder, output, (number, shards), formats=FORMATS)
+    (output / "labelme" / "2" / "other.json").write_text("edited by hand")
+    before = folder_bytes(output / "masks")
+    stamps = {path: path.stat().st_mtime_ns for path in (output / "masks").rglob("*.png")}
+    folder.rename(tmp_path / "moved")
+    assert predict(tmp_path / "moved", output, formats=FORMATS) == []
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert folder_bytes(output / "masks") == before
+    files = {row["file"] for row in rows(output / "predictions.csv")}
+    assert files == {str(path) for path in (tmp_path / "moved").rglob("*.png")}
+    assert len(json.loads((output / "predictions.json").read_text())["images"]) == 3
+    content = json.loads((output / "labelme" / "1" / "lesion.json").read_text())
+    place = output / "labelme" / "1" / content["imagePath"]
+    assert place.samefile(tmp_path / "moved" / "1" / "lesion.png")
+    assert (output / "labelme" / "2" / "other.json").read_text() == "edited by hand"
+
+
+def test_another_photograph_in_the_place_of_one_that_is_gone(folder, tmp_path):
+    predict(folder / "1", tmp_path / "out")
+    (folder / "1" / "lesion.png").unlink()
+    picture(folder / "2" / "lesion.png", 3)
+    ((file, reason),) = predict(folder / "2", tmp_path / "out")
+    assert file == folder / "2" / "lesion.png"
+    assert f"{folder / '1' / 'lesion.png'}, which is gone; --overwrite" in reason
 
 
 @pytest.mark.parametrize("name", ["n" * 236, "n" * 251, "ж" * 120, "皮" * 80])
@@ -304,7 +409,7 @@ def test_pipes_broken_links_and_folders_of_an_image_s_name(tmp_path):
     (photographs / "gone.png").symlink_to(tmp_path / "nowhere")
     picture(photographs / "._good.png")
     failed = predict(photographs, tmp_path / "out")
-    assert {path.name for path, _ in failed} == {"pipe.png", "nowhere"}
+    assert {path.name for path, _ in failed} == {"pipe.png", "gone.png"}
     assert check(tmp_path / "out") == ["folder.png/inside", "good"]
 
 

@@ -86,6 +86,7 @@ def main() -> int:
     from lesion_d2.commands.predict import predict_files
     from lesion_d2.images.inputs import find_images
     from lesion_d2.prediction.predictor import LesionPredictor
+    from lesion_d2.results.removal import remove_predictions
 
     files = find_images(args.input, args.output)
     if args.config_file:
@@ -100,7 +101,7 @@ def main() -> int:
     print(f"model: {model}; computed by {predictor.engine}")
     folder = PredictionFolder(args.output, args.shard)
     if args.overwrite:
-        folder.remove()
+        remove_predictions(folder)
     failed = predict_files(
         predictor,
         files,

@@ -17,7 +17,6 @@ from lesion_d2.cpus import available_cpus
 from lesion_d2.errors import UNWRITABLE, LesionError
 from lesion_d2.files import (
     alone,
-    atomic_write,
     escape_name,
     naming,
     read_whole_rows,
@@ -26,14 +25,15 @@ from lesion_d2.files import (
     write_json,
 )
 from lesion_d2.images.inputs import ImageFile, folder_settings
-from lesion_d2.images.masks import write_mask
+from lesion_d2.images.masks import mask_png
 from lesion_d2.images.scaling import fit
 from lesion_d2.images.source import BadFileError, read_source
 from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.lesion import Lesion
 from lesion_d2.prediction.predictor import LesionPredictor, outline_image
-from lesion_d2.results.formats import write_formats
+from lesion_d2.results.formats import unedited, write_formats
 from lesion_d2.results.predictions import COLUMNS, NEEDED, PredictionFolder, Row, name_of
+from lesion_d2.results.removal import remove_mask, remove_result
 
 OVERLAY_SIDE = 1024
 MAX_WORKERS = 4  # by default: each takes memory, and one GPU has no use for more
@@ -122,15 +122,13 @@ def _predict_file(
         state = _state(file.path)
         data = read_source(file.path)
         lesion, image = outline_image(predictor, data, OVERLAY_SIDE if overlays else 0)
-        folder.remove_result(file.name)
-        if overlays:
-            with atomic_write(folder.overlay(file.name), "wb") as picture:
-                picture.write(draw_overlay(image, lesion))
-        write_mask(folder.mask(file.name), lesion.mask)
+        overlay = draw_overlay(image, lesion) if overlays else None
+        folder.write(folder.mask(file.name), mask_png(lesion.mask))  # has the longest name
+        if overlay is not None:
+            folder.write(folder.overlay(file.name), overlay)
     except Exception as error:  # whatever one file raises, the others go on
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             raise
-        folder.remove_result(file.name)
         if isinstance(error, OSError):
             return str(error.strerror)
         kind = "" if isinstance(error, BadFileError | LesionError) else f"{type(error).__name__}: "
@@ -174,6 +172,16 @@ def _unchanged(path: str, row: Row) -> bool:
         return False
 
 
+def _check_state(table: Path, row: Row) -> None:
+    """Refuse a number that a spreadsheet has rounded: every photograph would seem to be changed."""
+    for column in ("file_bytes", "file_modified_ns"):
+        if not (text := row.get(column, "0")).removeprefix("-").isdecimal():
+            raise LesionError(
+                f"{table}: {column} of {row['file']} is {text!r}, no whole number, since another "
+                "program saved it; put the table back, or --overwrite"
+            )
+
+
 def _check_settings(folder: PredictionFolder, settings: dict[str, Any]) -> None:
     """Compare the settings with those of the tables that are there; write them for the first."""
     earlier = folder_settings(folder.root)
@@ -201,34 +209,53 @@ def _to_do(
     """Return the files without a valid result, and those that have none of their own name.
 
     The table is written anew without rows that are torn, lack their mask, or are of a file that has
-    changed; what these left is removed.
+    changed; what these left is removed. A row of a file that was moved is of the moved one.
     """
-    paths = {str(file.path) for file in files}
-    rows: dict[str, Row] = {}
-    own = []
-    owners, stale = {}, set()
+    paths = {os.path.realpath(file.path): file for file in files}
+    done: set[str] = set()
+    owners: dict[str, tuple[str, Row]] = {}
+    own: dict[str, Row] = {}
+    lacking, changed = [], []
     for table in [folder.table, *(path for path in folder.tables if path != folder.table)]:
         for row in read_whole_rows(table, NEEDED):
+            _check_state(table, row)
             path, name = os.path.realpath(unescape_name(row["file"])), name_of(row)
-            if name is None or path in rows:
+            if name is None or path in done:
                 continue
-            if folder.mask(name).is_file() and (path not in paths or _unchanged(path, row)):
-                rows[path] = row
-                owners[name] = path
-                own += [row] if table == folder.table else []
+            if path in paths and not _unchanged(path, row):
+                changed.append(row)
+            elif folder.mask(name).is_file():
+                done.add(path)
+                owners[name] = path, row
+                if table == folder.table:
+                    own[name] = row
             elif table == folder.table:
-                stale.add(name)
-    for name in stale - owners.keys():
-        folder.remove_result(name)
-    write_csv(folder.table, COLUMNS, own)
+                lacking.append(name)
+    for row in changed:
+        if name_of(row) not in owners:
+            remove_result(folder, row)
+    for name in lacking:
+        if name not in owners:
+            remove_mask(folder, name)
     todo, failed = [], []
-    for file in files:
-        if str(file.path) in rows:
+    for path, file in paths.items():
+        if path in done:
             continue
-        owner = owners.setdefault(file.name, str(file.path))
-        if owner == str(file.path):
+        owner, row = owners.setdefault(file.name, (path, {}))
+        gone = not os.path.lexists(owner)
+        if owner == path:
             todo.append(file)
+        elif gone and _unchanged(path, row):
+            for unedited_file in unedited(folder, row):
+                unedited_file.unlink()  # written anew, as labelme's names the photograph
+            own[file.name] = {**row, "file": escape_name(file.path)}
         else:
-            reason = f"its mask would take the place of that of {escape_name(owner)}; predict "
-            failed.append((file.path, reason + "both in one call, or into different folders"))
+            remedy = (
+                ", which is gone; --overwrite, or predict into another folder"
+                if gone
+                else "; predict both in one call, or into different folders"
+            )
+            reason = f"its mask would take the place of that of {escape_name(owner)}{remedy}"
+            failed.append((file.path, reason))
+    write_csv(folder.table, COLUMNS, own.values())
     return todo, failed

@@ -24,7 +24,7 @@ class ImageFile:
     """An image file of a user.
 
     Attributes:
-        path: where it is, without links.
+        path: where it is, by its name as it was given: its input is without links.
         name: what its results are called: its path below the deepest folder that holds all inputs,
             without the suffix where no other image there differs in just this.
     """
@@ -73,7 +73,7 @@ def find_images(inputs: Sequence[str], output: Path | None = None) -> list[Image
     stems = {path: str(name.with_suffix("")) for path, name in names.items()}
     same = Counter(stem.casefold() for stem in stems.values())
     images = [
-        ImageFile(Path(path), stem if same[stem.casefold()] == 1 else str(names[path]))
+        ImageFile(found[path], stem if same[stem.casefold()] == 1 else str(names[path]))
         for path, stem in stems.items()
     ]
     return sorted(images, key=lambda image: (image.name, image.path))

@@ -45,30 +45,62 @@ def write_formats(folder: PredictionFolder, formats: Iterable[str]) -> None:
     wanted = {*formats, *folder.formats} - {"masks"}
     if not wanted:
         return
-    model = {"version": lesion_d2.__version__, **read_json(folder.settings, _REMEDY)}
+    model = _model(folder)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for row in progress_bar(folder.rows(), "writing formats"):
         name = str(name_of(row))
         mask = _read_mask(folder.mask(name), row)
-        scores = {key: float(row[key]) for key in ("score", "estimated_iou") if row[key]}
-        record = {**model, **scores}
-        missing = {"labelme": folder.labelme(name), "geojson": folder.geojson(name)}
-        missing = {k: path for k, path in missing.items() if k in wanted and not path.exists()}
-        polygons = mask_polygons(mask) if missing else []
-        if path := missing.get("labelme"):
-            image = Path(unescape_name(row["file"]))
-            place = os.path.relpath(image, os.path.realpath(path.parent))
-            _write(path, labelme_content(mask, polygons, place, record))
-        if path := missing.get("geojson"):
-            _write(path, _geojson(polygons, record))
+        missing = [path for path in folder.editable(name, wanted) if not path.exists()]
+        for path, data in _editable_contents(missing, row, mask, model).items():
+            with atomic_write(path, "wb") as stream:
+                stream.write(data)
         if "coco" in wanted:
             number = len(images) + 1
             images.append(coco_image(mask, _whole_name(row, name), number))
             if mask.any():
-                annotations.append(coco_annotation(mask, number, scores))
+                annotations.append(coco_annotation(mask, number, _scores(row)))
     if "coco" in wanted:
-        _write(folder.coco, coco_content(images, annotations, model))
+        with atomic_write(folder.coco, "wb") as stream:
+            stream.write(_json(coco_content(images, annotations, model)))
+
+
+def unedited(folder: PredictionFolder, row: Row) -> list[Path]:
+    """Return the labelme and GeoJSON files of a row that hold what is written for it."""
+    name = str(name_of(row))
+    paths = [path for path in folder.editable(name) if path.is_file()]
+    if not paths:
+        return []
+    try:
+        mask = _read_mask(folder.mask(name), row)
+        contents = _editable_contents(paths, row, mask, _model(folder))
+    except (LesionError, ValueError):  # the mask is missing or was changed, or the row was
+        return []
+    return [path for path, data in contents.items() if path.read_bytes() == data]
+
+
+def _model(folder: PredictionFolder) -> dict[str, Any]:
+    return {"version": lesion_d2.__version__, **read_json(folder.settings, _REMEDY)}
+
+
+def _scores(row: Row) -> dict[str, float]:
+    return {key: float(row[key]) for key in ("score", "estimated_iou") if row[key]}
+
+
+def _editable_contents(
+    paths: Sequence[Path], row: Row, mask: npt.NDArray[np.bool_], model: dict[str, Any]
+) -> dict[Path, bytes]:
+    """Return what is written into labelme and GeoJSON files of a row."""
+    polygons = mask_polygons(mask) if paths else []
+    record = {**model, **_scores(row)}
+    contents = {}
+    for path in paths:
+        if path.suffix == ".geojson":
+            contents[path] = _json(_geojson(polygons, record))
+        else:
+            image = os.path.relpath(unescape_name(row["file"]), os.path.realpath(path.parent))
+            contents[path] = _json(labelme_content(mask, polygons, image, record))
+    return contents
 
 
 def _whole_name(row: Row, name: str) -> str:
@@ -185,6 +217,5 @@ def _read_mask(path: Path, row: Row) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with atomic_write(path) as stream:
-        stream.write(json.dumps(content) + "\n")
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content) + "\n").encode()

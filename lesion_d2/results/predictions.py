@@ -1,16 +1,16 @@
 """The folder that ``tools/predict.py`` writes: masks, overlays, their tables, other formats.
 
-A table is the folder's own record: only files that a row of it names are ever deleted.
+A table is the folder's own record: only files that a row of it names are ever deleted, and of these
+no labelme or GeoJSON file that may have been edited. What would be lost is moved to ``set_aside``.
 """
 
-import os
 import re
-from contextlib import suppress
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from lesion_d2.files import alone, read_whole_rows, unescape_name
-from lesion_d2.images.inputs import SETTINGS, folder_settings
+from lesion_d2.files import atomic_write, escape_name, read_whole_rows, set_aside, unescape_name
+from lesion_d2.images.inputs import SETTINGS
 
 COLUMNS = (
     "file", "mask", "width", "height", "area_pixels", "area_share", "x0", "y0", "x1", "y1",
@@ -67,57 +67,36 @@ class PredictionFolder:
         """Return the overlay of that image."""
         return self.root / f"overlays/{name}.jpg"
 
-    def labelme(self, name: str) -> Path:
-        """Return the labelme file of that image."""
-        return self.root / f"labelme/{name}.json"
-
-    def geojson(self, name: str) -> Path:
-        """Return the GeoJSON file of that image."""
-        return self.root / f"geojson/{name}.geojson"
+    def editable(self, name: str, formats: Collection[str] = FORMATS) -> list[Path]:
+        """Return the files of that image that a user edits, of some formats: labelme, GeoJSON."""
+        places = {"labelme": f"labelme/{name}.json", "geojson": f"geojson/{name}.geojson"}
+        return [self.root / place for kind, place in places.items() if kind in formats]
 
     def rows(self) -> list[Row]:
-        """Return the rows that have their mask, one a file, by its name.
+        """Return the rows that have their mask, one a mask, by the name of the image.
 
         They are of this process's table, or, if it works on all of the images, of all tables.
         """
         others = self.tables if self.shard == (1, 1) else []
-        found: dict[str, tuple[str, Row]] = {}
+        found: dict[str, Row] = {}
         for table in (*others, self.table):
             for row in read_whole_rows(table, NEEDED):
                 name = name_of(row)
                 if name is not None and self.mask(name).is_file():
-                    found[row["file"]] = name, row
-        return [row for _, row in sorted(found.values(), key=lambda item: item[0])]
+                    found[name] = row
+        return [found[name] for name in sorted(found)]
 
-    def remove_result(self, name: str) -> None:
-        """Delete the mask of an image and all that shows it."""
-        for path in (self.mask(name), self.overlay(name), self.labelme(name), self.geojson(name)):
-            with suppress(OSError):  # not there, or of a name that the disk does not take
-                path.unlink()
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file of the folder; one of another content that is there is set aside."""
+        if path.is_file() and path.read_bytes() != data:
+            self.set_aside(path)
+        with atomic_write(path, "wb") as stream:
+            stream.write(data)
 
-    def remove(self) -> None:
-        """Delete what this process's table names, and the table; the rest with the last of them.
-
-        One that works on all of the images removes the shares of others, too.
-        """
-        if folder_settings(self.root) is None:
-            return
-        for table in self.tables if self.shard == (1, 1) else [self.table]:
-            with alone(table):
-                for row in read_whole_rows(table, NEEDED):
-                    if name := name_of(row):
-                        self.remove_result(name)
-                failed = table.with_name(table.name.replace("predictions", "failed"))
-                for path in (table, table.with_suffix(".json"), failed):
-                    path.unlink(missing_ok=True)
-        if self.tables:
-            return
-        for name in ("masks", "overlays", "labelme", "geojson"):
-            for folder, _, _ in os.walk(self.root / name, topdown=False):
-                with suppress(OSError):  # holds a file of somebody else
-                    Path(folder).rmdir()
-        if set(self.root.iterdir()) == {self.settings}:
-            self.settings.unlink()  # else it shows that the folder, with files of others, is ours
+    def set_aside(self, path: Path) -> None:
+        """Move a file of the folder out of the way, and say where it is."""
+        place = (self.root / "set_aside" / path.relative_to(self.root)).with_suffix("")
+        print(f"set aside: {escape_name(path)} is now {escape_name(set_aside(path, place))}")
 
 
 def name_of(row: Row) -> str | None:
