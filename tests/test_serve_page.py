@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import zipfile
+from functools import partial
 
 import cv2
 import httpx2
@@ -519,11 +520,51 @@ def test_a_review_that_is_killed_goes_on(visit, serve_review, predictions):
     assert process.wait(timeout=20) == 143
 
 
-def test_only_a_picture_that_is_shown_is_decided(visit, predictions, tmp_path):
+@pytest.fixture
+def review(predictions, tmp_path):
+    """A review of a copy of those folders."""
     photographs, folder = predictions
     ignore = shutil.ignore_patterns("reviewed")
-    folder = shutil.copytree(folder, tmp_path / "predictions", ignore=ignore)
-    review = Review(folder, photographs)
+    return Review(shutil.copytree(folder, tmp_path / "predictions", ignore=ignore), photographs)
+
+
+def test_a_drawn_correction_is_saved_or_ended_before_the_picture_is_left(visit, review):
+    with review.alone(), running(review_app(review)) as address:
+        page = visit(address)
+        facts, status = page.locator("#facts"), page.locator("#status")
+        expect(facts).to_contain_text("none yet")
+        first = page.locator("#name").text_content()
+        page.keyboard.press("l")  # so that there is a picture to go back to
+        expect(page.locator("#name")).not_to_have_text(first)
+        expect(facts).to_contain_text("none yet")
+        name = page.locator("#name").text_content()
+        leave = """() => {
+          const event = new Event("beforeunload", { cancelable: true });
+          return window.dispatchEvent(event);
+        }"""
+        page.keyboard.press("c")
+        assert page.evaluate(leave)  # nothing is drawn
+        drag(page, 2, 30, 20)
+        drawn = shown_rings(page)
+        presses = [*(partial(page.keyboard.press, key) for key in "arbl")]
+        presses += [
+            page.locator(f"#{name}").click for name in ("accept", "reject", "back", "later")
+        ]
+        for press in presses:
+            page.evaluate("() => { document.getElementById('status').textContent = ''; }")
+            press()
+            expect(status).to_have_text("save the correction with s, or end it with c")
+            assert shown_rings(page) == drawn
+        assert not page.evaluate(leave)
+        expect(page.locator("#name")).to_have_text(name)
+        assert not review.decisions
+        page.keyboard.press("c")
+        assert page.evaluate(leave)
+        page.keyboard.press("b")
+        expect(page.locator("#name")).to_have_text(first)
+
+
+def test_only_a_picture_that_is_shown_is_decided(visit, review):
     with review.alone(), running(review_app(review)) as address:
         page = visit(address)
         posted, held = [], []

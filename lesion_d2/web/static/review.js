@@ -80,7 +80,6 @@ const open = async (index) => {
 const decide = async (decision) => {
   const index = shown ?? (decision === "reject" ? failed : null);
   if (busy || index === null) return;
-  if (editor.editing && decision === "accept") return say("save the correction with s, or end it with c");
   busy = true;
   try {
     const content = decision === "correct" ? { decision, rings: editor.drawn } : { decision };
@@ -105,15 +104,22 @@ const buttons = () => {
   byId("edits").hidden = !editor.editing;
   byId("save").hidden = !editor.editing;
   byId("save").disabled = editor.rings === null;
-  byId("accept").disabled = shown === null || editor.editing;
+  byId("accept").disabled = shown === null;
   byId("correct").disabled = shown === null;
   byId("reject").disabled = shown === null && failed === null;
   byId("back").disabled = !history.length;
 };
 
-const back = () => { if (!busy && history.length) open(history.pop()); };
+const unsaved = () => editor.editing && editor.rings !== null;
+// An action that leaves the picture, and with it what is drawn.
+const leaving = (act) => () => {
+  if (busy) return;
+  if (unsaved()) return say("save the correction with s, or end it with c");
+  act();
+};
+const back = () => { if (history.length) open(history.pop()); };
 const later = () => {
-  if (busy || current === null) return;
+  if (current === null) return;
   history.push(current);
   open(nextAfter(current));
 };
@@ -124,9 +130,9 @@ const toggle = () => {
   say(editor.editing ? "correcting: n and p choose a point, arrows move it, s saves" : "correction ended");
   byId("picture").focus({ preventScroll: true });
 };
-const save = () => { if (editor.editing && editor.rings !== null) decide("correct"); };
+const save = () => { if (unsaved()) decide("correct"); };
 
-const actions = { a: () => decide("accept"), c: toggle, s: save, r: () => decide("reject"), b: back, l: later };
+const actions = { a: leaving(() => decide("accept")), c: toggle, s: save, r: leaving(() => decide("reject")), b: leaving(back), l: leaving(later) };
 const buttonKeys = { accept: "a", correct: "c", save: "s", reject: "r", back: "b", later: "l", again: "b" };
 for (const [id, key] of Object.entries(buttonKeys)) byId(id).addEventListener("click", actions[key]);
 document.addEventListener("keydown", (event) => {
@@ -135,6 +141,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   act();
 });
+window.addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
 
 items = await (await ask("/api/review")).json();
 await open(nextAfter(-1));
