@@ -349,12 +349,37 @@ def test_what_does_not_fit_is_left_out_and_named(folders):
     assert "mask is missing" in reasons["ISIC_0000004"]
 
 
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_picture_beside_it_that_differs_in_the_suffix_hides_no_photograph(
+    folders, tmp_path, copied
+):
+    photographs, predictions = folders
+    if copied:
+        photographs = shutil.copytree(photographs, tmp_path / "copy")
+    for name in ESTIMATES:
+        (photographs / f"{name}.png").write_bytes(b"another")
+    review = Review(predictions, photographs)
+    assert review.left_out == []
+    found = {item.name: item.photograph for item in review.items}
+    assert found == {name: photographs / f"{name}.jpg" for name in ESTIMATES}
+
+
+def test_a_photograph_is_taken_by_its_path_before_its_name(folders):
+    photographs, predictions = folders
+    (photographs.parent / "ISIC_0000001.jpg").write_bytes(b"another")
+    review = Review(predictions, photographs.parent)
+    assert review.left_out == []
+    found = {item.name: item.photograph for item in review.items}
+    assert found == {name: photographs / f"{name}.jpg" for name in ESTIMATES}
+
+
 def test_folders_without_anything_to_review_are_named(folders, tmp_path):
     photographs, predictions = folders
     with pytest.raises(LesionError, match=r"--review: .*holds no predictions"):
         Review(photographs, photographs)
-    with pytest.raises(LesionError, match="no image there"):
-        Review(predictions, tmp_path / "predictions" / "masks")
+    for place in (predictions / "masks", tmp_path / "nowhere"):
+        with pytest.raises(LesionError, match=f"^--images: {place}: no image there"):
+            Review(predictions, place)
     shutil.move(photographs / "deep", tmp_path / "deep")
     with pytest.raises(LesionError, match="none can be reviewed"):
         Review(predictions, tmp_path / "deep")

@@ -57,7 +57,7 @@ def write_formats(folder: PredictionFolder, formats: Iterable[str]) -> None:
                 stream.write(data)
         if "coco" in wanted:
             number = len(images) + 1
-            images.append(coco_image(mask, _whole_name(row, name), number))
+            images.append(coco_image(mask, whole_name(unescape_name(row["file"]), name), number))
             if mask.any():
                 annotations.append(coco_annotation(mask, number, _scores(row)))
     if "coco" in wanted:
@@ -103,9 +103,8 @@ def _editable_contents(
     return contents
 
 
-def _whole_name(row: Row, name: str) -> str:
-    """Return the name with the suffix that it has lost, unless another differs in just this."""
-    path = unescape_name(row["file"])
+def whole_name(path: str, name: str) -> str:
+    """Return what the image at ``path`` is called with the suffix that its ``name`` may lack."""
     return name if f"/{path}".endswith(f"/{name}") else name + Path(path).suffix
 
 

@@ -29,6 +29,7 @@ from lesion_d2.images.inputs import find_images
 from lesion_d2.images.masks import mask_png, read_mask
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
+from lesion_d2.results.formats import whole_name
 from lesion_d2.results.predictions import NEEDED, PredictionFolder, name_of
 
 COLUMNS = (
@@ -205,10 +206,11 @@ def _find_items(
         raise LesionError(
             f"--review: {folder.root} holds no predictions; give a folder of tools/predict.py"
         )
-    files = {file.name: file.path for file in find_images([str(photographs)], folder.root)}
+    files = _find_photographs(photographs, folder.root)
     items, left_out = [], []
     for name, row in rows.items():
-        path = files.get(name)
+        own = os.path.realpath(unescape_name(row["file"]))
+        path = files.get(own) or files.get(whole_name(own, name)) or files.get(name)
         if path is None:
             left_out.append((name, f"no photograph of this name in {photographs}"))
         elif str(path.stat().st_size) != row["file_bytes"]:
@@ -223,6 +225,17 @@ def _find_items(
         raise LesionError(f"--images: {photographs}: none can be reviewed; {name}: {reason}")
     items.sort(key=lambda item: (item.estimated_iou or 0.0, item.name))
     return items, left_out
+
+
+def _find_photographs(photographs: Path, output: Path) -> dict[str, Path]:
+    """Return them by their path, and by their name with and without its suffix."""
+    try:
+        files = find_images([str(photographs)], output)
+    except LesionError as error:
+        raise LesionError(f"--images: {str(error).removeprefix('--input: ')}") from error
+    found = {file.name: file.path for file in files}
+    found |= {whole_name(str(file.path), file.name): file.path for file in files}
+    return found | {str(file.path): file.path for file in files}
 
 
 def _user() -> str:
