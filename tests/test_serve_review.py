@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import resource
 import shutil
 
@@ -13,6 +14,7 @@ from serving import running
 
 from lesion_d2.commands.convert import ConvertOptions, convert
 from lesion_d2.errors import LesionError
+from lesion_d2.files import write_csv
 from lesion_d2.images.fill import fill_rings
 from lesion_d2.results.predictions import COLUMNS
 from lesion_d2.synthetic import render
@@ -41,8 +43,9 @@ def folders(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), mask if estimated else np.zeros_like(mask))
             row = {"file": str(photograph), "mask": str(path.relative_to(predictions))}
-            size = str(photograph.stat().st_size)
-            writer.writerow({**row, "estimated_iou": estimated, "file_bytes": size, "seconds": "1"})
+            state = photograph.stat()
+            row |= {"file_bytes": state.st_size, "file_modified_ns": state.st_mtime_ns}
+            writer.writerow({**row, "estimated_iou": estimated, "seconds": "1"})
     return photographs, predictions
 
 
@@ -166,7 +169,9 @@ def test_a_decision_counts_for_its_files_alone(folders, review, decision, replac
     }[replaced]
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_bytes() if path.is_file() else b""
+    time = path.stat().st_mtime_ns if before else 0
     path.write_bytes(before[:-1] + b"?")  # of the same size
+    os.utime(path, ns=(time, time))
     capsys.readouterr()
     again = Review(folders[1], folders[0])
     with again.alone():
@@ -342,11 +347,67 @@ def test_what_does_not_fit_is_left_out_and_named(folders):
     (photographs / "ISIC_0000003.jpg").write_bytes(b"another")
     (predictions / "masks" / "ISIC_0000004_segmentation.png").unlink()
     review = Review(predictions, photographs)
-    assert [item.name for item in review.items] == ["deep/ISIC_0000002"]
-    reasons = dict(review.left_out)
+    with review.alone():
+        assert [item.name for item in review.items] == ["deep/ISIC_0000002"]
+        reasons = dict(review.left_out)
     assert "no photograph of this name" in reasons["ISIC_0000001"]
     assert "changed since" in reasons["ISIC_0000003"]
     assert "mask is missing" in reasons["ISIC_0000004"]
+
+
+def test_a_photograph_of_another_time_is_left_out_unless_a_decision_knows_it(
+    folders, review, capsys
+):
+    photographs, predictions = folders
+    names = [item.name for item in review.items]
+    _, replaced, decided, undecided = names
+    with review.alone():
+        for item in review.items[1:3]:
+            review.decide(item, "accept", None)
+    for name in (replaced, decided, undecided):
+        path = photographs / f"{name}.jpg"
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + b"?" if name == replaced else data)
+        os.utime(path, ns=(1, 1))
+    again = Review(predictions, photographs)
+    with again.alone():
+        assert [item.name for item in again.items] == [names[0], decided]
+        assert again.decisions == {decided: "accept"}
+    why = "the photograph has changed since; predict it again"
+    assert again.left_out == [(name, why) for name in sorted((replaced, undecided))]
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"undecided: {replaced}: not as in review.csv: photograph_sha256")
+    assert "checking decisions" in printed.err
+    assert list(reviewed(folders)) == [decided]
+
+
+def test_a_copy_has_a_time_of_its_own(folders, tmp_path):
+    copy = shutil.copytree(folders[0], tmp_path / "copy", copy_function=shutil.copyfile)
+    review = Review(folders[1], copy)
+    with review.alone():
+        assert (len(review.items), review.left_out) == (len(ESTIMATES), [])
+
+
+@pytest.mark.parametrize("time", ["1.71235E+18", ""])
+def test_a_time_that_another_program_has_rounded_tells_nothing(folders, time):
+    table = folders[1] / "predictions.csv"
+    with open(table, newline="") as stream:
+        found = [{**row, "file_modified_ns": time} for row in csv.DictReader(stream)]
+    write_csv(table, COLUMNS, found)
+    review = Review(folders[1], folders[0])
+    with review.alone():
+        assert (len(review.items), review.left_out) == (len(ESTIMATES), [])
+
+
+def test_nothing_left_to_review_is_said(folders, review):
+    for item in review.items:
+        os.utime(item.photograph, ns=(1, 1))
+    again = Review(folders[1], folders[0])
+    with (
+        pytest.raises(LesionError, match=r"none can be reviewed; ISIC_0000001: .* changed since"),
+        again.alone(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("copied", [False, True])

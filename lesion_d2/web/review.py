@@ -29,8 +29,9 @@ from lesion_d2.images.inputs import find_images
 from lesion_d2.images.masks import mask_png, read_mask
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
+from lesion_d2.parallel import progress_bar
 from lesion_d2.results.formats import whole_name
-from lesion_d2.results.predictions import NEEDED, PredictionFolder, name_of
+from lesion_d2.results.predictions import NEEDED, PredictionFolder, Row, name_of
 
 COLUMNS = (
     "when", "who", "name", "decision", "estimated_iou", "photograph_sha256", "model_sha256",
@@ -49,11 +50,13 @@ class Item:
         name: of the photograph in the folder of predictions.
         photograph: its file.
         estimated_iou: the IoU to expect; None without a confidence model.
+        changed: whether the photograph seems to be another than the one that was predicted.
     """
 
     name: str
     photograph: Path
     estimated_iou: float | None
+    changed: bool
 
 
 class Review:
@@ -80,7 +83,9 @@ class Review:
         self._folder = PredictionFolder(predictions)
         self._reviewed = PredictionFolder(predictions / "reviewed")
         self.table = self._reviewed.root / "review.csv"
+        self._photographs = photographs
         self.items, self.left_out = _find_items(self._folder, photographs)
+        self._need_items()
         self.decisions: dict[str, Decision] = {}
         self._who = _user()
         self._model = _model_of(self._folder)
@@ -89,17 +94,27 @@ class Review:
     def alone(self) -> Iterator[None]:
         """Let no other process review the folder in such a block, and read what was decided.
 
-        What does not count is printed, a line each, and can be decided again.
+        What does not count is printed, a line each, and can be decided again. A photograph that has
+        changed since it was predicted is left out, unless a decision shows that it has not.
 
         Raises:
-            LesionError: another process reviews it, or its table lacks a column.
+            LesionError: another process reviews it, its table cannot be read as it was written, or
+                nothing is left to review.
         """
         with alone(self.table):
             read_whole_rows(self.table, COLUMNS)  # refused before anything in it is cut
             _end_whole(self.table)
             last = {unescape_name(row["name"]): row for row in read_whole_rows(self.table, COLUMNS)}
-            for item in self.items:
-                self._read_decision(item, last.get(item.name))
+            # Each photograph that was decided on is read as a whole.
+            bar = progress_bar(self.items, "checking decisions", disable=not last)
+            for item in bar:
+                if problem := self._read_decision(item, last.get(item.name)):
+                    bar.write(f"undecided: {escape_name(item.name)}: {problem}")
+            changed = {i.name for i in self.items if i.changed and i.name not in self.decisions}
+            self.items = [item for item in self.items if item.name not in changed]
+            why = "the photograph has changed since; predict it again"
+            self.left_out += [(name, why) for name in sorted(changed)]
+            self._need_items()
             yield
 
     def mask(self, item: Item) -> npt.NDArray[np.bool_]:
@@ -159,14 +174,20 @@ class Review:
         _sync_folder(path.parent)
         self.decisions[item.name] = decision
 
+    def _need_items(self) -> None:
+        if not self.items:
+            name, why = self.left_out[0]
+            raise LesionError(f"--images: {self._photographs}: none can be reviewed; {name}: {why}")
+
     def _mask_file(self, item: Item) -> Path:
         return self._folder.mask(item.name)
 
-    def _read_decision(self, item: Item, row: dict[str, str] | None) -> None:
+    def _read_decision(self, item: Item, row: dict[str, str] | None) -> str:
+        """Take up the decision of a row; return why it, or a reviewed mask, does not count."""
         mask = self._reviewed.mask(item.name)
         if row is None:
             if not mask.is_file():
-                return
+                return ""
             problem = f"{self.table.name} has no row of its mask"
         else:
             files = {
@@ -177,11 +198,11 @@ class Review:
             other = [column for column, path in files.items() if row[column] != _hash_of(path)]
             if not other and row["decision"] in _DECISIONS:
                 self.decisions[item.name] = _DECISIONS[row["decision"]]
-                return
+                return ""
             problem = f"not as in {self.table.name}: {', '.join(other) or 'decision'}"
         if mask.is_file():
             problem += f"; the reviewed mask is now {escape_name(self._set_aside(item))}"
-        print(f"undecided: {escape_name(item.name)}: {problem}")
+        return problem
 
     def _set_aside(self, item: Item) -> Path:
         """Move a reviewed mask to where no conversion takes it for one; return its new path."""
@@ -213,16 +234,12 @@ def _find_items(
         path = files.get(own) or files.get(whole_name(own, name)) or files.get(name)
         if path is None:
             left_out.append((name, f"no photograph of this name in {photographs}"))
-        elif str(path.stat().st_size) != row["file_bytes"]:
-            left_out.append((name, "the photograph has changed since; predict it again"))
         elif not folder.mask(name).is_file():
             left_out.append((name, "its mask is missing; predict it again"))
         else:
             estimated = row["estimated_iou"]
-            items.append(Item(name, path, float(estimated) if estimated else None))
-    if not items:
-        name, reason = left_out[0]
-        raise LesionError(f"--images: {photographs}: none can be reviewed; {name}: {reason}")
+            changed = _has_changed(path, row, copied=str(path) != own)
+            items.append(Item(name, path, float(estimated) if estimated else None, changed))
     items.sort(key=lambda item: (item.estimated_iou or 0.0, item.name))
     return items, left_out
 
@@ -236,6 +253,16 @@ def _find_photographs(photographs: Path, output: Path) -> dict[str, Path]:
     found = {file.name: file.path for file in files}
     found |= {whole_name(str(file.path), file.name): file.path for file in files}
     return found | {str(file.path): file.path for file in files}
+
+
+def _has_changed(path: Path, row: Row, copied: bool) -> bool:
+    """Say whether a photograph has another size than its row says, or, where it lay, another time.
+
+    A copy has a time of its own. A time that another program has rounded tells nothing.
+    """
+    state, time = path.stat(), row.get("file_modified_ns", "")
+    same_time = copied or not time.isdigit() or time == str(state.st_mtime_ns)
+    return str(state.st_size) != row["file_bytes"] or not same_time
 
 
 def _user() -> str:
