@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from scipy import ndimage
 from tiny import load_tool
 
 from lesion_d2.errors import LesionError
+from lesion_d2.files import write_csv
+from lesion_d2.results.formats import write_formats
 from lesion_d2.results.predictions import PredictionFolder
 from lesion_d2.results.removal import remove_predictions
 
@@ -323,6 +326,16 @@ def test_a_mask_that_was_changed(content, folder, output):
 def test_what_is_no_format(text):
     with pytest.raises(LesionError, match=r"--format: .*masks,coco,labelme,geojson"):
         load_tool("predict").formats(text)
+
+
+@pytest.mark.parametrize("column", ["score", "estimated_iou"])
+def test_a_score_that_is_no_number_is_named_with_its_table_and_row(column, output):
+    out = PredictionFolder(output)
+    row = next(row for row in out.rows() if row["file"].endswith("hole.png"))
+    write_csv(out.table, row, [{**r, column: "0,8"} if r == row else r for r in out.rows()])
+    message = f"{out.table}: {column} of {row['file']} is '0,8', not a number from 0 to 1"
+    with pytest.raises(LesionError, match=re.escape(message)):
+        write_formats(out, ["coco"])
 
 
 def test_names_of_formats():

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import re
 import resource
 import shutil
 
@@ -333,6 +334,37 @@ def test_a_table_that_a_spreadsheet_saved_with_semicolons_is_refused(folders, re
         pass
     assert (hashes(folders[1]), path.read_bytes()) == before
     assert len(reviewed(folders)) == 1
+
+
+@pytest.mark.parametrize("text", ["0,3", "3000", "nan", "-1", "unsure"])
+def test_an_estimate_that_is_no_number_is_named_with_its_table_and_row(folders, text):
+    table = folders[1] / "predictions.csv"
+    with open(table, newline="") as stream:
+        found = list(csv.DictReader(stream))
+    found[1]["estimated_iou"] = text
+    write_csv(table, COLUMNS, found)
+    message = f"{table}: estimated_iou of {found[1]['file']} is '{text}', not a number from 0 to 1"
+    with pytest.raises(LesionError, match=re.escape(message)):
+        Review(folders[1], folders[0])
+
+
+@pytest.mark.parametrize("lines", [slice(0, None), slice(0, 1), slice(1, None), slice(2, 3)])
+def test_a_table_of_decisions_with_lines_that_end_in_cr_is_refused(folders, review, lines):
+    with review.alone():
+        for item in review.items[1:]:
+            review.decide(item, "accept", None)
+    table = folders[1] / "reviewed" / "review.csv"
+    written = table.read_bytes().splitlines(keepends=True)
+    written[lines] = [line.replace(b"\n", b"\r") for line in written[lines]]
+    table.write_bytes(b"".join(written))
+    before = table.read_bytes(), hashes(folders[1] / "reviewed")
+    with pytest.raises(LesionError, match=f"^{table}: has (lines that|no column)"), review.alone():
+        pass
+    assert (table.read_bytes(), hashes(folders[1] / "reviewed")) == before
+    assert len(reviewed(folders)) == 3
+    table.write_bytes(table.read_bytes().replace(b"\r", b"\r\n"))  # as a spreadsheet saves it
+    with review.alone():
+        assert len(review.decisions) == 3
 
 
 def test_two_reviews_at_a_time_are_refused(folders, review):

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pycocotools import mask as coco_mask
 
 import lesion_d2
 from lesion_d2.errors import LesionError
-from lesion_d2.files import atomic_write, read_json, unescape_name
+from lesion_d2.files import atomic_write, read_json, read_whole_rows, unescape_name
 from lesion_d2.images.masks import read_mask
 from lesion_d2.images.polygons import Polygon, mask_polygons
 from lesion_d2.images.reading import read_header
@@ -40,7 +41,7 @@ def write_formats(folder: PredictionFolder, formats: Iterable[str]) -> None:
     date, too. Of labelme and GeoJSON, a file that is there stays as it is: it may have been edited.
 
     Raises:
-        LesionError: if a mask is not readable, or not of its image's size.
+        LesionError: if a mask is not readable, or not of its image's size, or a score no number.
     """
     wanted = {*formats, *folder.formats} - {"masks"}
     if not wanted:
@@ -51,15 +52,16 @@ def write_formats(folder: PredictionFolder, formats: Iterable[str]) -> None:
     for row in progress_bar(folder.rows(), "writing formats"):
         name = str(name_of(row))
         mask = _read_mask(folder.mask(name), row)
+        scores = _scores(folder, row)
         missing = [path for path in folder.editable(name, wanted) if not path.exists()]
-        for path, data in _editable_contents(missing, row, mask, model).items():
+        for path, data in _editable_contents(missing, row, mask, {**model, **scores}).items():
             with atomic_write(path, "wb") as stream:
                 stream.write(data)
         if "coco" in wanted:
             number = len(images) + 1
             images.append(coco_image(mask, whole_name(unescape_name(row["file"]), name), number))
             if mask.any():
-                annotations.append(coco_annotation(mask, number, _scores(row)))
+                annotations.append(coco_annotation(mask, number, scores))
     if "coco" in wanted:
         with atomic_write(folder.coco, "wb") as stream:
             stream.write(_json(coco_content(images, annotations, model)))
@@ -73,7 +75,8 @@ def unedited(folder: PredictionFolder, row: Row) -> list[Path]:
         return []
     try:
         mask = _read_mask(folder.mask(name), row)
-        contents = _editable_contents(paths, row, mask, _model(folder))
+        record = {**_model(folder), **_scores(folder, row)}
+        contents = _editable_contents(paths, row, mask, record)
     except (LesionError, ValueError):  # the mask is missing or was changed, or the row was
         return []
     return [path for path, data in contents.items() if path.read_bytes() == data]
@@ -83,16 +86,16 @@ def _model(folder: PredictionFolder) -> dict[str, Any]:
     return {"version": lesion_d2.__version__, **read_json(folder.settings, _REMEDY)}
 
 
-def _scores(row: Row) -> dict[str, float]:
-    return {key: float(row[key]) for key in ("score", "estimated_iou") if row[key]}
+def _scores(folder: PredictionFolder, row: Row) -> dict[str, float]:
+    found = {key: read_score(folder, row, key) for key in ("score", "estimated_iou")}
+    return {key: score for key, score in found.items() if score is not None}
 
 
 def _editable_contents(
-    paths: Sequence[Path], row: Row, mask: npt.NDArray[np.bool_], model: dict[str, Any]
+    paths: Sequence[Path], row: Row, mask: npt.NDArray[np.bool_], record: dict[str, Any]
 ) -> dict[Path, bytes]:
     """Return what is written into labelme and GeoJSON files of a row."""
     polygons = mask_polygons(mask) if paths else []
-    record = {**model, **_scores(row)}
     contents = {}
     for path in paths:
         if path.suffix == ".geojson":
@@ -101,6 +104,25 @@ def _editable_contents(
             image = os.path.relpath(unescape_name(row["file"]), os.path.realpath(path.parent))
             contents[path] = _json(labelme_content(mask, polygons, image, record))
     return contents
+
+
+def read_score(folder: PredictionFolder, row: Row, column: str) -> float | None:
+    """Return a score of a row of one of the folder's tables, in [0, 1]; None where it has none.
+
+    Raises:
+        LesionError: another program has written it so that it is not such a number.
+    """
+    text = row[column]
+    if not text:
+        return None
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    table = next((t for t in folder.tables if row in read_whole_rows(t)), folder.table)
+    raise LesionError(
+        f"{table}: {column} of {row['file']} is {text!r}, not a number from 0 to 1; write it with "
+        "a point, as 0.5"
+    )
 
 
 def whole_name(path: str, name: str) -> str:

@@ -5,6 +5,7 @@ import getpass
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,13 +31,14 @@ from lesion_d2.images.masks import mask_png, read_mask
 from lesion_d2.images.reading import read_header
 from lesion_d2.images.source import BadFileError, read_source
 from lesion_d2.parallel import progress_bar
-from lesion_d2.results.formats import whole_name
+from lesion_d2.results.formats import read_score, whole_name
 from lesion_d2.results.predictions import NEEDED, PredictionFolder, Row, name_of
 
 COLUMNS = (
     "when", "who", "name", "decision", "estimated_iou", "photograph_sha256", "model_sha256",
     "predicted_sha256", "reviewed_sha256",
 )  # fmt: skip
+_LONE_CR = re.compile(rb"\r(?!\n)")
 _SHA256_LENGTH = 64  # hexadecimal digits
 Decision = Literal["accept", "correct", "reject"]
 _DECISIONS: dict[str, Decision] = {"accept": "accept", "correct": "correct", "reject": "reject"}
@@ -78,7 +80,8 @@ class Review:
         """Find predictions and photographs, and take up an earlier review.
 
         Raises:
-            LesionError: there is no prediction, or no photograph of one.
+            LesionError: there is no prediction, or no photograph of one, or a table of predictions
+                cannot be read as it was written.
         """
         self._folder = PredictionFolder(predictions)
         self._reviewed = PredictionFolder(predictions / "reviewed")
@@ -237,9 +240,8 @@ def _find_items(
         elif not folder.mask(name).is_file():
             left_out.append((name, "its mask is missing; predict it again"))
         else:
-            estimated = row["estimated_iou"]
             changed = _has_changed(path, row, copied=str(path) != own)
-            items.append(Item(name, path, float(estimated) if estimated else None, changed))
+            items.append(Item(name, path, read_score(folder, row, "estimated_iou"), changed))
     items.sort(key=lambda item: (item.estimated_iou or 0.0, item.name))
     return items, left_out
 
@@ -299,11 +301,17 @@ def _append(table: Path, row: dict[str, str]) -> None:
 
 
 def _end_whole(table: Path) -> None:
-    """End a table with a whole row: one without its newline gets it, a torn one is cut."""
+    """End a table with a whole row: one without its newline gets it, a torn one is cut.
+
+    Raises:
+        LesionError: another program has ended its lines so that rows cannot be told apart.
+    """
     if not table.is_file():
         return
     with naming(table), open(table, "r+b") as stream:
         data = stream.read()
+        if _LONE_CR.search(data):
+            raise LesionError(f"{table}: has lines that end in CR alone; save it with LF or CRLF")
         start = data.rfind(b"\n") + 1
         if start == len(data):
             return
