@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 import socket
 import struct
 import time
@@ -21,8 +22,9 @@ from tiny import ROOT
 
 from lesion_d2 import LesionPredictor
 from lesion_d2.images.fill import fill_rings
+from lesion_d2.images.source import SUFFIXES
 from lesion_d2.prediction.confidence import WORDS
-from lesion_d2.web.app import outline_app
+from lesion_d2.web.app import STATIC, outline_app
 from lesion_d2.web.guard import MAX_BYTES, PLACES
 from lesion_d2.web.outlines import plain_name
 
@@ -139,8 +141,9 @@ def test_many_masks_are_one_zip_and_no_name_is_a_path(url):
     archive = zipfile.ZipFile(io.BytesIO(reply.content))
     found = [name.removesuffix("_segmentation.png") for name in archive.namelist()]
     assert len({name.casefold() for name in found}) == len(names)
-    assert found[:3] == ["a", "a (2)", "A (3)"]
-    assert not [name for name in found if set("/\\<>\0\n") & set(name) or name.startswith(".")]
+    assert found[:3] == ["a", "etc/cron.d/a", "C_/x/A"]
+    assert not [name for name in found if set("\\<>:\0\n") & set(name) or name.startswith("/")]
+    assert not [part for name in found for part in name.split("/") if part[:1] in ("", ".")]
     masks = [decoded(archive.read(name)) for name in archive.namelist()]
     expected = fill_rings(rings_of(answer["polygons"]), (answer["height"], answer["width"]))
     assert all(np.array_equal(mask == 255, expected) for mask in masks)
@@ -148,10 +151,37 @@ def test_many_masks_are_one_zip_and_no_name_is_a_path(url):
 
 @pytest.mark.parametrize("name", ["", ".", "...", "a" * 5000, "con\r\nx: y.jpg", "\u202egpj.exe"])
 def test_any_name_becomes_a_plain_one(name):
-    stem, suffix = plain_name(name, set())
+    stem, suffix = plain_name(name, {})
     assert 0 < len(stem) <= 100
     assert stem.isprintable()
     assert suffix in ("", ".jpg", ".exe")
+
+
+def test_files_that_go_on_share_no_name_and_no_id(url):
+    region = {"exterior": [[0, 0], [2, 0], [2, 2], [0, 2]], "holes": []}
+    shape = {"width": 4, "height": 3, "polygons": [region]}
+    names = ["100/a.JPG", "101/a.JPG", "b.jpg", "B.png", "?.jpg", "*.jpg", "b (2).jpg"]
+    found, ids = [], []
+    for index in range(0, len(names), 2):
+        content = {
+            "pictures": [{"name": name, **shape} for name in names[index : index + 2]],
+            "before": names[:index],
+        }
+        reply = httpx2.post(f"{url}/api/files", json=content)
+        found += zipfile.ZipFile(io.BytesIO(reply.content)).namelist()
+        coco = httpx2.post(f"{url}/api/files?answer=coco", json=content).json()
+        for annotation, image in zip(coco["annotations"], coco["images"], strict=True):
+            assert image["id"] == annotation["image_id"] == annotation["id"]
+            ids.append(image["id"])
+    stems = ["100/a", "101/a", "b", "B (2)", "_", "_ (2)", "b (2) (2)"]
+    assert found == [f"{stem}_segmentation.png" for stem in stems]
+    assert ids == list(range(1, len(names) + 1))
+
+
+def test_many_equal_names_take_no_long_time():
+    taken = {}
+    names = [plain_name("image.jpg", taken)[0] for _ in range(200_000)]
+    assert (names[0], names[-1]) == ("image", "image (200000)")
 
 
 def test_coco_and_labelme_hold_the_same_masks(url):
@@ -165,7 +195,7 @@ def test_coco_and_labelme_hold_the_same_masks(url):
     expected = [fill_rings(rings_of(a["polygons"]), (a["height"], a["width"])) for a in answers]
     content = {"pictures": pictures}
     coco = httpx2.post(f"{url}/api/files?answer=coco", json=content, timeout=30).json()
-    assert [image["file_name"] for image in coco["images"]] == ["0 x.JPG", "1 x.JPG"]
+    assert [image["file_name"] for image in coco["images"]] == ["folder/0 x.JPG", "folder/1 x.JPG"]
     assert coco["info"]["weights_sha256"] == answers[0]["model_sha256"]
     first, second = coco["annotations"]
     assert first["estimated_iou"] == answers[0]["estimated_iou"]
@@ -178,10 +208,10 @@ def test_coco_and_labelme_hold_the_same_masks(url):
         np.testing.assert_array_equal(coco_mask.decode(rle), mask)
     reply = httpx2.post(f"{url}/api/files?answer=labelme", json=content, timeout=30)
     archive = zipfile.ZipFile(io.BytesIO(reply.content))
-    assert archive.namelist() == ["0 x.json", "1 x.json"]
+    assert archive.namelist() == ["folder/0 x.json", "folder/1 x.json"]
     for name, mask in zip(archive.namelist(), expected, strict=True):
         labelme = json.loads(archive.read(name))
-        assert labelme["imagePath"] == name.replace(".json", ".JPG")
+        assert labelme["imagePath"] == name.removeprefix("folder/").replace(".json", ".JPG")
         rings = [shape["points"] for shape in labelme["shapes"]]
         np.testing.assert_array_equal(fill_rings(rings, mask.shape), mask)
 
@@ -477,6 +507,11 @@ def test_no_path_leads_to_other_files(url):
     for path in ("/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/app.py"):
         status, _ = send_raw(url, b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode())
         assert status == 404
+
+
+def test_the_page_takes_of_a_folder_what_prediction_takes():
+    text = (STATIC / "outline.js").read_text(encoding="utf-8")
+    assert json.loads(re.search(r"^const SUFFIXES = (.*);$", text, re.MULTILINE)[1]) == [*SUFFIXES]
 
 
 def test_the_page_explains_the_words_as_they_are(url):

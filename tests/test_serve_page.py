@@ -1,6 +1,7 @@
 """The page of tools/serve.py in a real browser: Debian's chromium, driven by Playwright."""
 
 import csv
+import json
 import re
 import shutil
 import signal
@@ -39,6 +40,23 @@ DROP = """async (files) => {
   for (const kind of ["dragenter", "dragover", "drop"]) {
     target.dispatchEvent(new DragEvent(kind, init));
   }
+}"""
+
+# A folder as a browser gives it; one folder and one file in it cannot be read.
+DROP_FOLDER = """(bytes) => {
+  const fail = (_, reject) => reject(new DOMException("", "NotReadableError"));
+  const file = (path, read) => ({ isFile: true, fullPath: path, file: read ?? ((resolve) => {
+    resolve(new File([new Uint8Array(bytes)], path.split("/").at(-1)));
+  }) });
+  const folder = (path, ...found) => ({ fullPath: path, createReader: () => ({
+    readEntries: (resolve) => resolve(found.splice(0)),
+  }) });
+  const unreadable = { fullPath: "/DCIM/102", createReader: () => ({ readEntries: fail }) };
+  const top = folder("/DCIM", unreadable, folder("/DCIM/100", file("/DCIM/100/IMG_1.JPG")),
+    folder("/DCIM/101", file("/DCIM/101/IMG_1.JPG"), file("/DCIM/101/2.jpg", fail)));
+  const event = new Event("drop", { cancelable: true });
+  event.dataTransfer = { items: [{ webkitGetAsEntry: () => top }] };
+  document.dispatchEvent(event);
 }"""
 
 
@@ -279,9 +297,17 @@ def test_what_cannot_be_outlined_says_why_and_names_are_text(visit, url):
 
 
 def test_a_folder_and_a_busy_server(visit, url, tmp_path):
-    (tmp_path / "inner").mkdir()
-    for index, name in enumerate(("a.jpg", "inner/b.jpg", ".c.jpg")):
-        (tmp_path / name).write_bytes(drawn_jpeg(index))
+    for name in ("inner", ".hidden"):
+        (tmp_path / name).mkdir()
+    left_out = (
+        ".c.jpg",
+        ".hidden/d.jpg",
+        "a_segmentation.png",
+        "inner/b_segmentation.jpg",
+        "e.txt",
+    )
+    for name in ("a.jpg", "inner/b.JPG", *left_out):
+        (tmp_path / name).write_bytes(drawn_jpeg(0))
     host, port = url.removeprefix("http://").split(":")
     page = visit(url)
     head = f"POST /api/masks HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n".encode()
@@ -295,7 +321,42 @@ def test_a_folder_and_a_busy_server(visit, url, tmp_path):
     for other in others:
         other.close()
     expect(page.locator("#status")).to_contain_text("2 of 2 pictures")
-    expect(page.locator(".card .name")).to_have_text(["a.jpg", "b.jpg"])
+    expect(page.locator(".card .name")).to_have_text(
+        [f"{tmp_path.name}/a.jpg", f"{tmp_path.name}/inner/b.JPG"]
+    )
+
+
+def test_equal_names_of_two_folders_stay_apart_and_what_cannot_be_read_is_said(visit, url):
+    page = visit(url)
+
+    def short_parts(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace("=== 1000", "=== 1"))
+
+    page.route("**/outline.js", short_parts)
+    page.reload()
+    page.evaluate(DROP_FOLDER, list(drawn_jpeg(0)))
+    status, cards = page.locator("#status"), page.locator(".card")
+    expect(status).to_have_text("2 of 4 pictures are outlined, 2 could not be")
+    names = ["DCIM/102", "DCIM/100/IMG_1.JPG", "DCIM/101/2.jpg", "DCIM/101/IMG_1.JPG"]
+    assert sorted(cards.locator(".name").all_text_contents()) == sorted(names)
+    for name in ("DCIM/102", "DCIM/101/2.jpg"):
+        expect(cards.filter(has_text=name)).to_contain_text("not outlined: cannot be read")
+    found = []
+    page.on("download", lambda download: found.append(download))
+    for button, last in (("Masks (zip)", "masks-2-of-2.zip"), ("COCO", "coco-2-of-2.json")):
+        page.get_by_role("button", name=button).click()
+        expect(status).to_contain_text(last)
+    page.wait_for_timeout(500)
+    masks, coco = [[d.path() for d in found[start : start + 2]] for start in (0, 2)]
+    names = [zipfile.ZipFile(path).namelist() for path in masks]
+    assert names == [[f"{folder}/IMG_1_segmentation.png"] for folder in (100, 101)]
+    images = [json.loads(path.read_text())["images"] for path in coco]
+    assert [(image["id"], image["file_name"]) for [image] in images] == [
+        (1, "100/IMG_1.JPG"),
+        (2, "101/IMG_1.JPG"),
+    ]
+    assert downloaded(page, page.locator("#mask").click)[0] == "IMG_1_segmentation.png"
 
 
 def test_all_masks_in_one_file(visit, url):

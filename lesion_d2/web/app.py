@@ -129,7 +129,7 @@ def outline_app(predictor: LesionPredictor, workers: int) -> FastAPI:
     @app.post("/api/files", responses={200: {"content": {kind: {} for kind in _PACKED.values()}}})
     async def files(collection: Collection, answer: Packing = "masks") -> Response:
         """Put the outlines of several pictures into one file: a zip, or JSON for COCO."""
-        work = partial(pack_outlines, collection.pictures, answer, record)
+        work = partial(pack_outlines, collection.pictures, answer, record, collection.before)
         return Response(await _run(hands, work), media_type=_PACKED[answer])
 
     return app

@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import cv2
@@ -39,6 +40,7 @@ Point = tuple[float, float]
 Ring = Annotated[list[Point], Field(fail_fast=True)]
 Rings = Annotated[list[Ring], Field(fail_fast=True)]
 Border = Annotated[list[tuple[int, int]], Field(fail_fast=True)]
+Name = Annotated[str, Field(max_length=4096)]
 Packing = Literal["masks", "coco", "labelme"]
 
 
@@ -91,9 +93,9 @@ class Drawn(Frame):
 
 
 class Named(Frame):
-    """A picture's outline, for a file of several; the name becomes no path."""
+    """A picture's outline, for a file of several; its folders stay inside that file."""
 
-    name: str = Field(max_length=1000)
+    name: Name
     polygons: Annotated[list[Region], Field(fail_fast=True)]
     score: float | None = Field(default=None, description="of the model's outline, not corrected")
     estimated_iou: float | None = None
@@ -109,6 +111,12 @@ class Collection(BaseModel):
     """What is downloaded in one file."""
 
     pictures: list[Named] = Field(min_length=1, max_length=1000, fail_fast=True)
+    before: list[Name] = Field(
+        default=[],
+        max_length=100_000,
+        fail_fast=True,
+        description="names of the pictures in the files that came before this one",
+    )
 
     @model_validator(mode="after")
     def _limited(self) -> Self:
@@ -158,28 +166,34 @@ def picture_jpeg(image: npt.NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
-def pack_outlines(pictures: Iterable[Named], form: Packing, model: dict[str, Any]) -> bytes:
+def pack_outlines(
+    pictures: Iterable[Named], form: Packing, model: dict[str, Any], before: Sequence[str] = ()
+) -> bytes:
     """Return one file of several outlines.
 
     Args:
         pictures: the outlines.
         form: ``masks`` and ``labelme`` give a zip, ``coco`` JSON.
         model: what is known of the model, for the formats that can hold it.
+        before: names of the pictures in earlier files: no name and no id of theirs is in this one.
 
     Raises:
         LesionError: an outline cannot be filled, or has too many corners.
     """
     packed = io.BytesIO()
-    images, annotations, taken = [], [], set[str]()
+    images, annotations, taken = [], [], dict[str, int]()
+    for name in before:
+        plain_name(name, taken)
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, picture in enumerate(pictures, 1):
+        for number, picture in enumerate(pictures, len(before) + 1):
             stem, suffix = plain_name(picture.name, taken)
             mask = _filled(_all_rings(picture.polygons), picture)
             if form == "masks":
                 archive.writestr(f"{stem}_segmentation.png", mask_png(mask))
             elif form == "labelme":
                 record = {**model, **picture.scores}
-                content = labelme_content(mask, mask_polygons(mask), stem + suffix, record)
+                photograph = PurePosixPath(stem).name + suffix  # beside it
+                content = labelme_content(mask, mask_polygons(mask), photograph, record)
                 archive.writestr(f"{stem}.json", json.dumps(content))
             else:
                 images.append(coco_image(mask, stem + suffix, number))
@@ -190,16 +204,25 @@ def pack_outlines(pictures: Iterable[Named], form: Packing, model: dict[str, Any
     return packed.getvalue()
 
 
-def plain_name(name: str, taken: set[str]) -> tuple[str, str]:
-    """Return a client's file name as a stem that is no path, not in ``taken`` yet, and a suffix."""
-    last = re.split(r"[/\\]", name)[-1]
+def plain_name(name: str, taken: dict[str, int]) -> tuple[str, str]:
+    """Return a client's file name as a stem that leads out of no folder, and a suffix.
+
+    Args:
+        name: with the folders that the client gives.
+        taken: the stems so far, without regard to case, and the last number given to each; the new
+            one is not among them.
+    """
+    *folders, last = re.split(r"[/\\]", name)
     start, dot, end = last.rpartition(".")
-    stem = _NO_NAME.sub("_", start or last)[:100].strip() or "photograph"
-    number, free = 1, stem
+    parts = [*(part for part in folders if part not in ("", ".", "..")), start or last]
+    plain = [_NO_NAME.sub("_", part)[:100].strip() or "photograph" for part in parts]
+    free = stem = "/".join(plain)
+    number = taken.get(stem.casefold(), 1)
     while free.casefold() in taken:
         number += 1
         free = f"{stem} ({number})"
-    taken.add(free.casefold())
+    taken[stem.casefold()] = number
+    taken.setdefault(free.casefold(), 1)
     return free, dot + end if start and end.isalnum() and len(end) <= 5 else ""
 
 

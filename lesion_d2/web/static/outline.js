@@ -14,22 +14,36 @@ connectTools(editor, byId("tools"));
 
 // --- photographs in ---
 
-const take = (files) => {
-  const chosen = [...files].filter((file) => !file.name.startsWith("."));
-  if (!chosen.length) return say("no file was chosen");
-  for (const file of chosen) {
-    const entry = { name: file.name, file, state: "waits", done: 0, result: null, shape: null, rings: null, pending: null, problem: "", again: false };
+// What tools/predict.py takes of a folder: a test compares the suffixes.
+const SUFFIXES = [".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif", ".dcm"];
+const isImage = (name) => SUFFIXES.some((suffix) => name.toLowerCase().endsWith(suffix)) && !/_segmentation\.[^.]*$/.test(name);
+
+// Take what was chosen or dropped: paths, each with its file, or with null where it cannot be read. What is named is
+// taken as it is; of a folder, the images that are not hidden.
+const take = (found) => {
+  const chosen = found.filter(({ path, file }) => {
+    const below = path.split("/").slice(1);
+    return !below.length || (!below.some((part) => part.startsWith(".")) && (!file || isImage(file.name)));
+  });
+  if (!chosen.length) return say("no photograph is there");
+  for (const { path, file } of chosen) {
+    const entry = { name: path, file, state: "waits", done: 0, result: null, shape: null, rings: null, pending: null, problem: "", again: false };
     entry.card = cardOf(entry);
     entries.push(entry);
-    waiting.push(entry);
+    if (file) waiting.push(entry);
+    else {
+      Object.assign(entry, { state: "failed", reason: "cannot be read" });
+      redraw(entry);
+    }
   }
   byId("desk").hidden = false;
+  tell();
   work();
 };
 
 for (const id of ["files", "folder", "camera"]) {
   byId(id).addEventListener("change", (event) => {
-    take(event.target.files);
+    take([...event.target.files].map((file) => ({ path: file.webkitRelativePath || file.name, file })));
     event.target.value = "";
   });
 }
@@ -52,15 +66,22 @@ document.addEventListener("drop", async (event) => {
 
 // The files of what was dropped: a file, or a folder with all below it.
 const filesOf = async (dropped) => {
-  if (dropped instanceof File) return [dropped];
-  if (dropped.isFile) return [await new Promise((resolve, reject) => { dropped.file(resolve, reject); })];
-  const reader = dropped.createReader();
+  if (dropped instanceof File) return [{ path: dropped.name, file: dropped }];
+  const path = dropped.fullPath.replace(/^\//, "");
   const found = [];
-  for (;;) {
-    const some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
-    if (!some.length) return (await Promise.all(found.map(filesOf))).flat();
-    found.push(...some);
+  const unread = [];
+  try {
+    if (dropped.isFile) return [{ path, file: await new Promise((resolve, reject) => { dropped.file(resolve, reject); }) }];
+    const reader = dropped.createReader();
+    for (;;) {
+      const some = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+      if (!some.length) break;
+      found.push(...some);
+    }
+  } catch {
+    unread.push({ path, file: null });
   }
+  return [unread, ...await Promise.all(found.map(filesOf))].flat();
 };
 
 // --- outlining ---
@@ -84,10 +105,14 @@ const work = async () => {
   running -= 1;
   if (!current && entry.result) open(entry);
   byId("all").hidden = !entries.some((one) => one.result);
+  tell();
+  work();
+};
+
+const tell = () => {
   const left = entries.filter((one) => ["waits", "goes"].includes(one.state)).length;
   const failed = entries.filter((one) => one.state === "failed").length;
   say(`${entries.length - left - failed} of ${entries.length} pictures are outlined${failed ? `, ${failed} could not be` : ""}`);
-  work();
 };
 
 const outlined = async (entry) => {
@@ -288,24 +313,35 @@ byId("mask").addEventListener("click", async () => {
   const entry = current;
   if (!await ready(entry)) return say(`${entry.name} is not downloaded; ${entry.problem}`);
   const { width, height, polygons } = entry.shape;
-  const stem = entry.name.replace(/\.[^.]*$/, "");
+  const stem = entry.name.split("/").at(-1).replace(/\.[^.]*$/, "");
   await save("/api/masks?answer=png", { width, height, rings: ringsOf(polygons) }, `${stem}_segmentation.png`);
 });
 
-// Several files, where one request would be too long for the server.
+// Several files, where one request would be too long for the server. Each request names the pictures before it, so
+// that no name and no id is in two files.
 const partsOf = (pictures) => {
-  const parts = [[]];
+  const parts = [{ pictures: [], before: [] }];
   let length = 0;
-  for (const picture of pictures) {
+  for (const [index, picture] of pictures.entries()) {
     const more = JSON.stringify(picture).length;
-    if (parts.at(-1).length && (length + more > PART || parts.at(-1).length === 1000)) {
-      parts.push([]);
-      length = 0;
+    let part = parts.at(-1);
+    if (part.pictures.length && (length + more > PART || part.pictures.length === 1000)) {
+      part = { pictures: [], before: pictures.slice(0, index).map(({ name }) => name) };
+      parts.push(part);
+      length = JSON.stringify(part.before).length;
     }
-    parts.at(-1).push(picture);
+    part.pictures.push(picture);
     length += more;
   }
   return parts;
+};
+
+// How many folders hold all of some pictures: as in those of tools/predict.py, they are no part of the names.
+const sharedFolders = (paths) => {
+  const folders = paths.map((path) => path.split("/").slice(0, -1));
+  let depth = 0;
+  while (folders.every((one) => one.length > depth && one[depth] === folders[0][depth])) depth += 1;
+  return depth;
 };
 
 for (const button of byId("all").querySelectorAll("[data-format]")) {
@@ -315,15 +351,16 @@ for (const button of byId("all").querySelectorAll("[data-format]")) {
     const missing = done.filter((entry) => !entry.shape);
     const leftOut = missing.length ? `; left out: ${missing.map(({ name, problem }) => `${name}, ${problem || "changed just now"}`).join("; ")}` : "";
     if (missing.length === done.length) return say(`nothing is downloaded${leftOut}`);
+    const shared = sharedFolders(done.map(({ name }) => name));
     const pictures = done.filter((entry) => entry.shape).map(({ name, result, rings, shape: { width, height, polygons } }) => {
       const { score, estimated_iou } = rings ? {} : result; // a correction is nobody's estimate
-      return { name, width, height, polygons, score, estimated_iou };
+      return { name: name.split("/").slice(shared).join("/"), width, height, polygons, score, estimated_iou };
     });
     const { format, suffix } = button.dataset;
     const parts = partsOf(pictures);
     for (const [index, part] of parts.entries()) {
       const name = parts.length > 1 ? `${format}-${index + 1}-of-${parts.length}` : format;
-      await save(`/api/files?answer=${format}`, { pictures: part }, `${name}.${suffix}`, leftOut);
+      await save(`/api/files?answer=${format}`, part, `${name}.${suffix}`, leftOut);
     }
   });
 }
