@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +23,7 @@ from lesion_d2.files import (
     escape_name,
     naming,
     read_whole_rows,
+    set_aside,
     unescape_name,
 )
 from lesion_d2.images.inputs import find_images
@@ -204,17 +204,9 @@ class Review:
                 return ""
             problem = f"not as in {self.table.name}: {', '.join(other) or 'decision'}"
         if mask.is_file():
-            problem += f"; the reviewed mask is now {escape_name(self._set_aside(item))}"
+            place = self._reviewed.root / "set_aside" / f"{item.name}_segmentation"
+            problem += f"; the reviewed mask is now {escape_name(set_aside(mask, place))}"
         return problem
-
-    def _set_aside(self, item: Item) -> Path:
-        """Move a reviewed mask to where no conversion takes it for one; return its new path."""
-        for number in count(1):
-            path = self._reviewed.root / "set_aside" / f"{item.name}_segmentation.{number}"
-            if not path.exists():
-                break
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return self._reviewed.mask(item.name).rename(path)
 
 
 def _find_items(
@@ -233,14 +225,15 @@ def _find_items(
     files = _find_photographs(photographs, folder.root)
     items, left_out = [], []
     for name, row in rows.items():
-        own = os.path.realpath(unescape_name(row["file"]))
-        path = files.get(own) or files.get(whole_name(own, name)) or files.get(name)
+        given = unescape_name(row["file"])
+        own = os.path.realpath(given)
+        path = files.get(own) or files.get(whole_name(given, name)) or files.get(name)
         if path is None:
             left_out.append((name, f"no photograph of this name in {photographs}"))
         elif not folder.mask(name).is_file():
             left_out.append((name, "its mask is missing; predict it again"))
         else:
-            changed = _has_changed(path, row, copied=str(path) != own)
+            changed = _has_changed(path, row, copied=os.path.realpath(path) != own)
             items.append(Item(name, path, read_score(folder, row, "estimated_iou"), changed))
     items.sort(key=lambda item: (item.estimated_iou or 0.0, item.name))
     return items, left_out
@@ -254,7 +247,7 @@ def _find_photographs(photographs: Path, output: Path) -> dict[str, Path]:
         raise LesionError(f"--images: {str(error).removeprefix('--input: ')}") from error
     found = {file.name: file.path for file in files}
     found |= {whole_name(str(file.path), file.name): file.path for file in files}
-    return found | {str(file.path): file.path for file in files}
+    return found | {os.path.realpath(file.path): file.path for file in files}
 
 
 def _has_changed(path: Path, row: Row, copied: bool) -> bool:
@@ -311,7 +304,7 @@ def _end_whole(table: Path) -> None:
     with naming(table), open(table, "r+b") as stream:
         data = stream.read()
         if _LONE_CR.search(data):
-            raise LesionError(f"{table}: has lines that end in CR alone; save it with LF or CRLF")
+            raise LesionError(f"{table}: its lines end in CR alone; save it with LF or CR and LF")
         start = data.rfind(b"\n") + 1
         if start == len(data):
             return
