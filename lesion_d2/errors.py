@@ -78,9 +78,12 @@ def naming_killed_workers() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Silence what Detectron2 and torch say of their own code: a user can do nothing about it."""
+    """Silence what Detectron2 and torch say of their own code: a user can do nothing about it.
+
+    What torch says of a driver or a GPU that it cannot use is shown.
+    """
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
-    warnings.filterwarnings("ignore", module=r"(detectron2|torch|torchvision)\.")
+    warnings.filterwarnings("ignore", module=r"detectron2\.|torchvision\.|torch\.(?!cuda$)")
     for name in ("torch.fx._symbolic_trace", "torch.utils.cpp_extension"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -11,11 +11,12 @@ from detectron2.utils.file_io import PathManager
 from tiny import DEMO, ROOT, tiny_options
 
 from lesion_d2.config.checks import RULES
-from lesion_d2.config.load import load_config
+from lesion_d2.config.load import load_config, settle_device
 from lesion_d2.config.schedule import Stage, stage_at, stages_from_config
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.engine.setup import check_run, setup
 from lesion_d2.errors import LesionError
+from lesion_d2.modeling import build_network
 
 SEED = str(ROOT / "configs" / "isic_mrcnn.yaml")
 
@@ -261,6 +262,24 @@ def test_a_value_that_cannot_be_is_one_line_that_says_what_can(key, value):
     with pytest.raises(LesionError, match=rf"^{key}: .*; give ") as error:
         load_config(DEMO, [key, value])
     assert "\n" not in str(error.value)
+
+
+def test_a_gpu_that_torch_has_no_kernels_for_is_one_line(monkeypatch):
+    def fail(_):
+        raise RuntimeError("CUDA error: no kernel image is available for execution\nCompile with")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.empty", lambda *_, device: Namespace(add_=fail))
+    with pytest.raises(LesionError, match=r"^MODEL\.DEVICE: 'cuda' .*execution\); .*docs/install"):
+        settle_device("cuda")
+
+
+def test_without_a_gpu_the_cpu_computes_and_the_config_still_asks_for_one(arguments):
+    args = arguments("MODEL.DEVICE", "cuda")
+    cfg = setup(args)
+    assert build_network(cfg).device.type == "cpu"
+    again = load_config(str(Path(cfg.OUTPUT_DIR) / "config.yaml"), [])
+    assert again.MODEL.DEVICE == "cuda"
 
 
 @pytest.mark.parametrize("value", [None, "text", 10**400, -1, NAN, True, (), [[]], {"a": 1}, 0.5])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lesion_d2.errors import LesionError, run_tool
+from lesion_d2.errors import LesionError, quiet_libraries, run_tool
 from lesion_d2.files import alone, atomic_write, escape_name, unescape_name, walk_files
 
 ROOT = Path(__file__).parents[1]
@@ -265,6 +266,18 @@ def test_the_exit_status_and_the_line_of_a_tool(main, status, stderr, capsys):
         run_tool(main)
     assert exit_.value.code == status
     assert capsys.readouterr().err == stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "shown"),
+    [("torch.cuda", 1), ("torch.cuda.amp.common", 0), ("torch.nn", 0), ("detectron2.engine", 0)],
+)
+def test_of_the_libraries_only_what_concerns_driver_and_gpu_is_shown(module, shown):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        quiet_libraries()
+        warnings.warn_explicit("too old", UserWarning, "x.py", 1, module=module)
+    assert len(seen) == shown
 
 
 def test_a_reader_that_left_is_no_defect():

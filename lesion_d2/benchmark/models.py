@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from lesion_d2.benchmark.data import Options, converted
-from lesion_d2.config.load import load_config
+from lesion_d2.config.load import load_config, settle_device
 from lesion_d2.data.datasets import register_dataset
 from lesion_d2.data.mapper import LesionMapper
 from lesion_d2.errors import LesionError
@@ -36,7 +36,7 @@ def benchmark_config(options: Options) -> CfgNode:
         )
     cfg = load_config(options.config_file, list(options.opts))
     cfg.DATASETS.TRAIN = cfg.DATASETS.VAL = cfg.DATASETS.TEST = ()
-    cfg.MODEL.WEIGHTS = ""
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = settle_device(cfg.MODEL.DEVICE), ""
     cfg.OUTPUT_DIR = str(options.folder / "run")
     cfg.SOLVER.BASE_LR = LEARNING_RATE
     return cfg

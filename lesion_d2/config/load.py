@@ -38,7 +38,7 @@ def load_config(config_file: str, opts: list[str]) -> CfgNode:
     merge_options(cfg, opts)
     if cfg.MODEL.WEIGHTS == PRETRAINED:
         cfg.MODEL.WEIGHTS = str(PRETRAINED_FILE)
-    settle_device(cfg)
+    settle_device(cfg.MODEL.DEVICE)
     check_config(cfg)
     derive_schedule(cfg)
     return cfg
@@ -58,27 +58,28 @@ def merge_options(cfg: CfgNode, opts: Sequence[Any]) -> None:
         raise LesionError(f"KEY VALUE: {error}; {_KEYS}") from error
 
 
-def settle_device(cfg: CfgNode) -> None:
-    """Make ``MODEL.DEVICE`` the CPU where it is ``cuda`` and this machine has no GPU.
+def settle_device(name: str) -> str:
+    """Return what ``MODEL.DEVICE`` is on this machine: for ``cuda`` the CPU where there is no GPU.
+
+    The config is not changed: it may be used on another machine.
 
     Raises:
-        LesionError: if it is any other device that is not here.
+        LesionError: if it is a GPU that torch cannot compute on, or a device that is not here.
     """
     import torch  # an exported graph is run without it
     from detectron2.utils.logger import log_first_n
 
-    name = cfg.MODEL.DEVICE
     if name == "cuda" and not torch.cuda.is_available():
         message = "MODEL.DEVICE is cuda but there is none here: using the CPU"
         log_first_n(logging.WARNING, message, key="message")
-        name = cfg.MODEL.DEVICE = "cpu"
+        name = "cpu"
     try:
-        device = torch.device(name)
-        if device.type != "cuda":
-            torch.empty(1, device=device)
-        elif (device.index or 0) >= torch.cuda.device_count():
-            raise RuntimeError(f"this machine has {torch.cuda.device_count()} GPU(s)")
+        torch.empty(1, device=name).add_(1)  # only computing tells whether torch knows the GPU
     except Exception as error:  # torch raises anything for a device that it was built without
         reason = str(error).partition("\n")[0]
-        remedy = "give 'cpu', 'cuda' or 'cuda:N' with N below the number of GPUs"
+        remedy = (
+            "give 'cpu', 'cuda' or 'cuda:N' with N below the number of GPUs; docs/install.md says "
+            "which GPUs can be used"
+        )
         raise LesionError(f"MODEL.DEVICE: {name!r} cannot be used ({reason}); {remedy}") from error
+    return name

@@ -7,6 +7,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+from lesion_d2.config.load import settle_device
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling import roi_align as roi_align
 from lesion_d2.modeling import timm_backbone as timm_backbone
@@ -15,17 +16,16 @@ from lesion_d2.modeling import unet as unet
 
 
 def build_network(cfg: CfgNode, *, empty: bool = False) -> Any:
-    """Return the network of a config, on ``MODEL.DEVICE``.
+    """Return the network of a config, on ``MODEL.DEVICE`` or, without a GPU, on the CPU.
 
     An ``empty`` one is on the device ``meta``, takes no memory and can compute nothing.
 
     Raises:
-        LesionError: if the config names a part that does not exist.
+        LesionError: if the config names a part or a device that does not exist.
     """
-    if empty:
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.DEVICE = "meta"
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta" if empty else settle_device(cfg.MODEL.DEVICE)
     try:
         with torch.device("meta") if empty else nullcontext():
             return build_model(cfg)

@@ -119,7 +119,7 @@ def read_bundle(path: str | Path, opts: Sequence[Any] = ()) -> Bundle:
             cfg.merge_from_other_cfg(CfgNode(json.loads(metadata["config"])))
             cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
             merge_options(cfg, opts)
-            settle_device(cfg)
+            settle_device(cfg.MODEL.DEVICE)
             check_config(cfg)
             _check_kinds(kinds, cfg)
             if path.suffix != GRAPH_SUFFIX:
