@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lesion_d2.config.checks import RULES
 from lesion_d2.config.load import load_config, settle_device
 from lesion_d2.config.schedule import Stage, stage_at, stages_from_config
 from lesion_d2.data.datasets import register_dataset
+from lesion_d2.engine.launch import TORCHRUN, check_device, count_processes
 from lesion_d2.engine.setup import check_run, setup
 from lesion_d2.errors import LesionError
 from lesion_d2.modeling import build_network
@@ -413,6 +415,46 @@ def test_no_gpus_is_one_process_on_the_cpu(arguments):
     check(args)
     assert args.num_gpus == 1
     assert load_config(args.config_file, args.opts).MODEL.DEVICE == "cpu"
+
+
+TORCHRUN_OF_4 = {TORCHRUN: "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "num_gpus", "environment", "message"),
+    [
+        (2, "cuda", 2, {}, None),
+        (2, "cuda:1", 1, {}, None),
+        (2, "cpu", 1, {}, None),
+        (2, "cuda", 3, {}, "--num-gpus: 3, but this machine has 2"),
+        (2, "cpu", 2, {}, "MODEL.DEVICE: 'cpu' cannot be used by 2 processes here; give 'cuda'"),
+        (2, "cuda:0", 2, {}, "MODEL.DEVICE: 'cuda:0'"),
+        (2, "cuda", 1, TORCHRUN_OF_4, "--nproc-per-node: 4, but this machine has 2"),
+        (4, "cuda", 1, TORCHRUN_OF_4, None),
+        (4, "cpu", 1, TORCHRUN_OF_4, "MODEL.DEVICE: 'cpu' cannot be used by 4"),
+        (0, "cpu", 2, {}, None),
+        (0, "cpu", 1, TORCHRUN_OF_4, None),
+        (0, "mps", 2, {}, "MODEL.DEVICE: 'mps' cannot be used by 2 processes here; give 'cpu'"),
+    ],
+)
+def test_processes_and_devices_fit(
+    gpus, device, num_gpus, environment, message, arguments, monkeypatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    expected = pytest.raises(LesionError, match=message) if message else nullcontext()
+    with expected:
+        check_device(device, count_processes(arguments(num_gpus=num_gpus)))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+def test_a_run_checks_the_device_of_its_processes(device, arguments, monkeypatch):
+    """The processes of a machine of two GPUs, and the device that this one settles for."""
+    monkeypatch.setattr("lesion_d2.engine.setup.settle_device", lambda _: device)
+    with pytest.raises(LesionError, match=rf"MODEL\.DEVICE: '{device}' cannot be used by 2"):
+        check(arguments(num_gpus=2))
 
 
 @pytest.mark.parametrize("error", [OSError("[Errno -2] no such host\nmore"), TimeoutError()])

@@ -30,16 +30,14 @@ def count_processes(args: argparse.Namespace) -> int:
         LesionError: if the processes cannot be started as the arguments say.
     """
     if TORCHRUN in os.environ:
+        _check_gpus("--nproc-per-node", int(os.environ["LOCAL_WORLD_SIZE"]))
         return int(os.environ["WORLD_SIZE"])
     if args.num_gpus == 0:
         args.num_gpus = 1
         args.opts = [*args.opts, "MODEL.DEVICE", "cpu"]
     elif args.num_gpus < 0:
         raise LesionError(f"--num-gpus: {args.num_gpus} is negative; 0 is one process on the CPU")
-    elif torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
-        raise LesionError(
-            f"--num-gpus: {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
-        )
+    _check_gpus("--num-gpus", args.num_gpus)
     if args.num_machines < 1:
         raise LesionError(f"--num-machines: {args.num_machines}; give 1 or more")
     if not 0 <= args.machine_rank < args.num_machines:
@@ -50,6 +48,27 @@ def count_processes(args: argparse.Namespace) -> int:
     if args.num_machines > 1 and not args.dist_url.startswith("tcp://"):
         raise LesionError("--dist-url: give the first machine's address, as tcp://ADDRESS:PORT")
     return args.num_gpus * args.num_machines
+
+
+def _check_gpus(option: str, processes: int) -> None:
+    if torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
+        raise LesionError(f"{option}: {processes}, but this machine has {gpus} GPU(s); give fewer")
+
+
+def check_device(device: str, processes: int) -> None:
+    """Check that so many processes can compute on a device.
+
+    They exchange gradients over NCCL, each on a GPU of its own, or, without GPUs, on the CPU.
+
+    Raises:
+        LesionError: if they cannot.
+    """
+    own = "cuda" if torch.cuda.is_available() else "cpu"
+    if processes > 1 and device != own:
+        raise LesionError(
+            f"MODEL.DEVICE: {device!r} cannot be used by {processes} processes here; give {own!r}, "
+            "or start one process (CUDA_VISIBLE_DEVICES= hides the GPUs)"
+        )
 
 
 def launch_run(process: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:

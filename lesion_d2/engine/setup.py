@@ -16,10 +16,10 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from lesion_d2.config.defaults import get_lesion_cfg
-from lesion_d2.config.load import load_config
+from lesion_d2.config.load import load_config, settle_device
 from lesion_d2.data.loader import check_members, describe_data
 from lesion_d2.engine.checkpoint import check_resumable
-from lesion_d2.engine.launch import count_processes
+from lesion_d2.engine.launch import check_device, count_processes
 from lesion_d2.errors import LesionError, quiet_libraries
 from lesion_d2.files import atomic_write, read_json, write_json
 from lesion_d2.modeling import build_network
@@ -54,6 +54,7 @@ def check_run(args: argparse.Namespace, *, training: bool) -> None:
     """
     processes = count_processes(args)
     cfg = load_config(args.config_file, args.opts)
+    check_device(settle_device(cfg.MODEL.DEVICE), processes)
     if cfg.SOLVER.IMS_PER_BATCH % processes:
         raise LesionError(
             f"SOLVER.IMS_PER_BATCH: {cfg.SOLVER.IMS_PER_BATCH} is not a multiple of the "
