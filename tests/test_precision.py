@@ -2,17 +2,21 @@
 
 import copy
 from collections import Counter
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2.engine import AMPTrainer
 from detectron2.utils import logger as d2_logger
+from detectron2.utils.events import EventStorage
 from tiny import run_python
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from lesion_d2.engine.trainer import LesionTrainer
+from lesion_d2.engine.trainer import BFloat16Trainer, LesionTrainer, mixed_precision_loop
 from lesion_d2.modeling import build_network, precision
-from lesion_d2.prediction.segmenter import Segmenter
+from lesion_d2.prediction.segmenter import Segmenter, TorchNetwork
 
 AMP, PRECISION = "SOLVER.AMP.ENABLED", "TEST.PRECISION"
 PRESENT = ("avx512_f", "avx512_vnni")
@@ -64,6 +68,48 @@ def test_a_processor_that_has_it_gives_no_warning(name, processor, tiny_cfg, tmp
     processor(name)
     build_segmenter(tiny_cfg(tmp_path, PRECISION, "bfloat16"))
     assert not [line for line in caplog.messages if "bfloat16" in line]
+
+
+@pytest.fixture(params=[(7, 5), (8, 0)], ids=["Turing", "Ampere"])
+def has_units(request, monkeypatch):
+    """Whether the GPU that this machine now seems to have computes in bfloat16."""
+    properties = SimpleNamespace(major=request.param[0])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: properties)
+    monkeypatch.setattr(d2_logger, "_LOG_COUNTER", Counter())
+    return request.param >= (8, 0)
+
+
+def test_a_gpu_without_units_for_it_is_named(has_units, caplog):
+    TorchNetwork(SimpleNamespace(device=torch.device("cuda")), "bfloat16")
+    assert ("TEST.PRECISION float32 is several" in caplog.text) != has_units
+
+
+def test_a_gpu_trains_in_bfloat16_where_it_can(has_units, caplog):
+    loop = mixed_precision_loop(torch.device("cuda"))
+    assert loop is (BFloat16Trainer if has_units else AMPTrainer)
+    assert ("mixed precision is float16" in caplog.text) != has_units
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_a_step_computes_in_bfloat16_on_the_device_of_the_model(device, monkeypatch):
+    class Model(nn.Linear):
+        def forward(self, x):
+            return {"loss": super().forward(x).sum()}
+
+    asked = []
+    monkeypatch.setattr(
+        "lesion_d2.engine.trainer.autocast", lambda *given: asked.append(given) or nullcontext()
+    )
+    model = Model(2, 1)
+    model.device = torch.device(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = BFloat16Trainer(model, [torch.ones(1, 2)], optimizer)
+    trainer.iter = 0
+    with EventStorage():
+        trainer.run_step()
+    assert asked == [(device, torch.bfloat16)]
 
 
 # Predicts in both precisions, and trains a step in bfloat16 between.
@@ -126,7 +172,7 @@ def test_where_onednn_refuses_torch_computes(monkeypatch):
     precision._onednn_takes_bfloat16.cache_clear()
     try:
         with torch.backends.mkldnn.flags(enabled=True):
-            precision.settle_bfloat16("TEST.PRECISION float32")
+            precision.settle_bfloat16(torch.device("cpu"), "TEST.PRECISION float32")
             assert not torch.backends.mkldnn.enabled
             conv = nn.Conv2d(3, 3, 3).to(torch.bfloat16)
             assert conv(torch.ones(1, 3, 5, 5, dtype=torch.bfloat16)).isfinite().all()

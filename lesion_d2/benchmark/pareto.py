@@ -143,7 +143,7 @@ def _contenders(cfg: CfgNode, graph: Path) -> Iterator[tuple[str, Contender]]:
     A peer predicts as the guide of its library does it. So does Detectron2's own predictor.
     """
     is_peer = cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN"
-    for precision in ("float32", *(["bfloat16"] if has_bfloat16() else [])):
+    for precision in ("float32", *(["bfloat16"] if has_bfloat16(torch.device("cpu")) else [])):
         cfg = cfg.clone()
         cfg.TEST.PRECISION = precision
         if is_peer:

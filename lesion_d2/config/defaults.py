@@ -64,7 +64,7 @@ def get_lesion_cfg() -> Any:
     # An instance counts in the evaluation from this score on.
     cfg.TEST.SCORE_THRESH = 0.5
     # What the network computes with in prediction: "float32" or, about twice as fast where the
-    # processor has it (AVX512_BF16, AMX, a GPU), "bfloat16".
+    # processor has it (AVX512_BF16, AMX, a GPU from Ampere on), "bfloat16".
     cfg.TEST.PRECISION = "float32"
     # What a prediction is made of, see lesion_d2/prediction: views that are averaged, which of the
     # instances is submitted, and how its soft mask becomes the submitted one.

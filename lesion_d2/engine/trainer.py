@@ -1,5 +1,6 @@
 """The trainer of the experiment."""
 
+import logging
 import time
 import weakref
 from typing import Any
@@ -32,17 +33,19 @@ from lesion_d2.engine.staged_freeze import StagedFreeze
 from lesion_d2.errors import LesionError
 from lesion_d2.evaluation.lesion_evaluator import LesionEvaluator
 from lesion_d2.modeling import build_network
-from lesion_d2.modeling.precision import lay_out_for_bfloat16, settle_bfloat16
+from lesion_d2.modeling.precision import has_bfloat16, lay_out_for_bfloat16, settle_bfloat16
 from lesion_d2.parallel import progress_bar
 from lesion_d2.prediction.outliner import prediction_settings
 from lesion_d2.prediction.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
 
 
 class BFloat16Trainer(SimpleTrainer):
     """Computes convolutions and matrix products in bfloat16; weights stay in 32 bits.
 
-    Detectron2's own loop for mixed precision runs on CUDA devices only. bfloat16 has the range of
-    float32, so that losses need no scaling.
+    bfloat16 has the range of float32, so that losses need no scaling. Detectron2's own loop scales
+    them and runs on CUDA devices only.
     """
 
     def run_step(self) -> None:
@@ -50,13 +53,22 @@ class BFloat16Trainer(SimpleTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        with autocast("cpu", bfloat16):
+        with autocast(self.model.device.type, bfloat16):
             losses = self.model(data)
         self.optimizer.zero_grad()
         sum(losses.values()).backward()
         self.after_backward()
         self._write_metrics(losses, data_time)
         self.optimizer.step()
+
+
+def mixed_precision_loop(device: torch.device) -> type[SimpleTrainer]:
+    """Return the loop that ``SOLVER.AMP.ENABLED`` asks for: bfloat16 but on an older GPU."""
+    if device.type == "cuda" and not has_bfloat16(device):
+        logger.warning("mixed precision is float16: this GPU has no instructions for bfloat16")
+        return AMPTrainer
+    logger.info("mixed precision is bfloat16")
+    return BFloat16Trainer
 
 
 class LesionTrainer(DefaultTrainer):
@@ -72,9 +84,9 @@ class LesionTrainer(DefaultTrainer):
         model = self.build_model(cfg)
         loop: type[SimpleTrainer] = SimpleTrainer
         if cfg.SOLVER.AMP.ENABLED:
-            loop = AMPTrainer if model.device.type == "cuda" else BFloat16Trainer
-        if loop is BFloat16Trainer:
-            settle_bfloat16("SOLVER.AMP.ENABLED False")
+            loop = mixed_precision_loop(model.device)
+        if loop is BFloat16Trainer and model.device.type == "cpu":
+            settle_bfloat16(model.device, "SOLVER.AMP.ENABLED False")
             lay_out_for_bfloat16(model)
         optimizer = self.build_optimizer(cfg, model)
         self._trainer = loop(model, self.build_train_loader(cfg), optimizer)

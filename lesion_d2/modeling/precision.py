@@ -20,15 +20,15 @@ def computing_in(precision: str, model: Any) -> torch.autocast:
     return torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32)
 
 
-def settle_bfloat16(instead: str) -> None:
-    """See to it that this CPU computes in bfloat16, and warn, once, where it does so in software.
+def settle_bfloat16(device: torch.device, instead: str) -> None:
+    """See to it that a device computes in bfloat16, and warn, once, where it does so in software.
 
     The config is not changed: its figures must not depend on the machine. The warning names the
     config key and value to give ``instead``.
     """
-    if not _onednn_takes_bfloat16():
+    if device.type == "cpu" and not _onednn_takes_bfloat16():
         torch.backends.mkldnn.set_flags(False)  # torch's own loops take it anywhere
-    if not has_bfloat16():
+    if not has_bfloat16(device):
         log_first_n(
             logging.WARNING,
             "the config asks for bfloat16, which this processor has no instructions for: "
@@ -37,9 +37,13 @@ def settle_bfloat16(instead: str) -> None:
         )
 
 
-def has_bfloat16() -> bool:
-    """Return whether this processor has instructions for it."""
-    return any("bf16" in name and has for name, has in torch.cpu.get_capabilities().items())
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a CPU or a GPU of CUDA has instructions for it; True for other devices."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "cpu" or any(
+        "bf16" in name and has for name, has in torch.cpu.get_capabilities().items()
+    )
 
 
 @cache

@@ -44,8 +44,8 @@ class TorchNetwork:
             raise LesionError(
                 f"TEST.PRECISION: {precision!r} is unknown; give one of {', '.join(PRECISIONS)}"
             )
-        if precision == "bfloat16" and model.device.type == "cpu":
-            settle_bfloat16("TEST.PRECISION float32")
+        if precision == "bfloat16":
+            settle_bfloat16(model.device, "TEST.PRECISION float32")
         self._model = model
         self._precision = precision
 
