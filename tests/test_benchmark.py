@@ -3,6 +3,7 @@
 import json
 import zlib
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -83,6 +84,18 @@ def test_a_section_compares_by_unit_round_and_rival():
     assert "mean IoU" not in figures["theirs"]
     (row,) = (line for line in str(section).splitlines() if line.startswith("ours"))
     assert row.split()[-2:] == ["4)", "0.75"]
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cuda", 1), ("cuda:1", 1), ("cpu", 0)])
+def test_a_step_ends_when_the_gpu_has_done_its_part(device, waits, monkeypatch):
+    from lesion_d2.benchmark.train import TrainerSteps
+
+    waited = []
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: waited.append(1))
+    trainer = MagicMock()
+    trainer.cfg.MODEL.DEVICE = device
+    TrainerSteps(trainer, [[]], 0)()
+    assert len(waited) == waits
 
 
 # --- rivals

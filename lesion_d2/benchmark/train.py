@@ -72,7 +72,7 @@ class TrainerSteps:
             self.trainer.run_step()
             self.trainer.after_step()
         self.trainer.iter += 1
-        if self.trainer.cfg.MODEL.DEVICE == "cuda":
+        if torch.device(self.trainer.cfg.MODEL.DEVICE).type == "cuda":
             torch.cuda.synchronize()  # until the GPU has done its part, too
 
 
