@@ -60,20 +60,41 @@ def naming_missing_packages() -> Iterator[None]:
         raise
 
 
+_GPU_MEMORY = (
+    "the GPU has too little free memory; lower SOLVER.IMS_PER_BATCH or INPUT.MAX_SIZE_TRAIN and "
+    "continue with --resume, or, for a prediction, lower INPUT.MAX_SIZE_TEST"
+)
+_SHARED_MEMORY = (
+    "the shared memory is full; give the container more (docker run --shm-size 2g), or lower "
+    "DATALOADER.NUM_WORKERS"
+)
+# What torch says of a lack of memory, and what to do: the first that fits.
+_MEMORY = {
+    "CUDA out of memory": _GPU_MEMORY,
+    "CUDA error: out of memory": _GPU_MEMORY,
+    "out of shared memory": _SHARED_MEMORY,
+    "unable to allocate shared memory": _SHARED_MEMORY,
+    "DataLoader worker (pid": (
+        "a process that reads images was killed, most likely for memory; lower "
+        "DATALOADER.NUM_WORKERS"
+    ),
+}
+
+
 @contextmanager
-def naming_killed_workers() -> Iterator[None]:
-    """Turn what torch raises when a process of a data loader was killed into a LesionError.
+def naming_lack_of_memory() -> Iterator[None]:
+    """Turn what torch raises for lack of memory, a loader's killed process too, into a LesionError.
 
     It is also found in the text of another process's traceback.
     """
     try:
         yield
+    except LesionError:
+        raise
     except Exception as error:
-        if "DataLoader worker (pid" in str(error) and not isinstance(error, LesionError):
-            raise LesionError(
-                "a process that reads images was killed, most likely for memory; lower "
-                "DATALOADER.NUM_WORKERS"
-            ) from error
+        for said, remedy in _MEMORY.items():
+            if said in str(error):
+                raise LesionError(remedy) from error
         raise
 
 
@@ -100,7 +121,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
     share_cpus()
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with naming_missing_packages(), naming_killed_workers():
+        with naming_missing_packages(), naming_lack_of_memory():
             status = main() or 0
         sys.stdout.flush()
     except LesionError as error:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -293,6 +294,29 @@ def test_a_reader_that_left_is_no_defect():
     assert tool.stderr.read() == b""
     assert tool.wait(60) == 141
     tool.stderr.close()
+
+
+SIGBUS = (
+    "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("CUDA out of memory. Tried to allocate 1.2 GiB", "the GPU has .* SOLVER.IMS_PER_BATCH"),
+        ("CUDA error: out of memory\nCUDA kernel errors", "the GPU has .* --resume"),
+        (SIGBUS + "workers are out of shared memory.", "the shared memory is full; .*--shm-size"),
+        ("unable to allocate shared memory(shm) for file </torch_1>", "the shared memory is full"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", "a process that reads images"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "Traceback (most recent call last):\n  x\nE: "])
+def test_a_lack_of_memory_is_one_line_from_any_process(said, line, before, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run_tool(lambda: fail(RuntimeError(before + said)))
+    assert exit_.value.code == 1
+    assert re.fullmatch(f"error: {line}.*\n", capsys.readouterr().err)
 
 
 def test_a_defect_keeps_its_traceback():

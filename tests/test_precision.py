@@ -1,10 +1,13 @@
 """The warning where bfloat16 is asked for and the processor lacks it."""
 
 import copy
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from detectron2.engine import AMPTrainer
@@ -90,6 +93,23 @@ def test_a_gpu_trains_in_bfloat16_where_it_can(has_units, caplog):
     loop = mixed_precision_loop(torch.device("cuda"))
     assert loop is (BFloat16Trainer if has_units else AMPTrainer)
     assert ("mixed precision is float16" in caplog.text) != has_units
+
+
+@pytest.mark.parametrize(("device", "most"), [("cuda", 1), ("cpu", 4)])
+def test_one_image_at_a_time_takes_the_memory_of_a_gpu(device, most):
+    inside, seen = [], []
+
+    def inference(batch, do_postprocess):
+        inside.append(1)
+        time.sleep(0.2)
+        seen.append(len(inside))
+        inside.pop()
+        return []
+
+    network = TorchNetwork(SimpleNamespace(device=torch.device(device), inference=inference))
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(network, [np.zeros((1, 3, 4, 4), np.uint8)] * 4))
+    assert max(seen) == most
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])

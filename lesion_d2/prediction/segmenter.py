@@ -1,7 +1,8 @@
 """A model of torch with all that turns its instances into one lesion an image."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,10 @@ class TorchNetwork:
             settle_bfloat16(model.device, "TEST.PRECISION float32")
         self._model = model
         self._precision = precision
+        # A GPU's memory is for one call at a time, so that it is enough or not for any file alike.
+        self._turn: AbstractContextManager[Any] = (
+            nullcontext() if model.device.type == "cpu" else Lock()
+        )
 
     @property
     def engine(self) -> str:
@@ -57,7 +62,7 @@ class TorchNetwork:
     def __call__(self, images: npt.NDArray) -> list[Found]:
         """Return what the model finds in images of shape (N, C, H, W), uint8 or float32."""
         batch = [{"image": image} for image in torch.from_numpy(np.ascontiguousarray(images))]
-        with torch.inference_mode(), computing_in(self._precision, self._model):
+        with self._turn, torch.inference_mode(), computing_in(self._precision, self._model):
             instances = self._model.inference(batch, do_postprocess=False)
             return [
                 Found(
