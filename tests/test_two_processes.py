@@ -48,7 +48,14 @@ def train_and_keep_weights(args):
     TRAIN(args)
 
 
-def train_in_two(folder, datasets, *arguments):
+def train_in_another_folder(args):
+    """The same, but the second process finds nothing of the first, as on another disk."""
+    if comm.get_rank():
+        args.opts += ["OUTPUT_DIR", f"{args.opts[args.opts.index('OUTPUT_DIR') + 1]}/other"]
+    TRAIN(args)
+
+
+def train_in_two(folder, datasets, *arguments, process=train_and_keep_weights):
     """Run tools/train_net.py --num-gpus 2 of three stages."""
     opts = ("SOLVER.ITERS_PER_EPOCH", 2, "SOLVER.STAGES", STAGES, "SOLVER.WARMUP_ITERS", 0,
             "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.CHECKPOINTS_KEPT", 9)  # fmt: skip
@@ -56,7 +63,7 @@ def train_in_two(folder, datasets, *arguments):
     command = ["train_net.py", "--config-file", DEMO, "--num-gpus", "2", *arguments, *options]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DETECTRON2_DATASETS", str(datasets))
-        patch.setattr(commands_train, "train", train_and_keep_weights)
+        patch.setattr(commands_train, "train", process)
         patch.setattr("sys.argv", command)
         load_tool("train_net").main()
 
@@ -114,6 +121,13 @@ def test_a_resumed_run_is_the_run_that_never_stopped(folder, tiny_root, tmp_path
     )
     assert found
     assert found == wanted
+
+
+def test_processes_that_do_not_share_a_disk_are_not_resumed(folder, tiny_root, tmp_path):
+    (tmp_path / "model_0000003.pth").write_bytes((folder / "model_0000003.pth").read_bytes())
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
+    with pytest.raises(LesionError, match=r"\(\[4, 0\]\); OUTPUT_DIR must be on a disk that all"):
+        train_in_two(tmp_path, tiny_root.parent, "--resume", process=train_in_another_folder)
 
 
 def refuse(_):

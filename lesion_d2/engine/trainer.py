@@ -81,7 +81,7 @@ class LesionTrainer(DefaultTrainer):
         # DefaultTrainer.__init__ wraps the model in DistributedDataParallel for good and fails to
         # on CPUs; here the staged-freeze hook wraps it, and the checkpointer is the project's.
         TrainerBase.__init__(self)
-        model = self.build_model(cfg)
+        model: Any = self.build_model(cfg)
         loop: type[SimpleTrainer] = SimpleTrainer
         if cfg.SOLVER.AMP.ENABLED:
             loop = mixed_precision_loop(model.device)
@@ -101,7 +101,8 @@ class LesionTrainer(DefaultTrainer):
         """Continue from the last checkpoint, or load ``cfg.MODEL.WEIGHTS`` and start anew.
 
         Raises:
-            LesionError: if the checkpoint is of another model or optimizer.
+            LesionError: if the checkpoint is of another model or optimizer, or not all processes
+                continue from the same.
         """
         try:
             super().resume_or_load(resume)
@@ -111,6 +112,12 @@ class LesionTrainer(DefaultTrainer):
                 f"({error}); continue with the run's own config.yaml, or start anew in another "
                 "OUTPUT_DIR"
             ) from error
+        starts = comm.all_gather(self.start_iter)
+        if len({*starts}) > 1:
+            raise LesionError(
+                f"OUTPUT_DIR: {self.cfg.OUTPUT_DIR}: the processes found checkpoints of different "
+                f"iterations ({starts}); OUTPUT_DIR must be on a disk that all machines share"
+            )
         self.data_loader.dataset.sampler.first_iteration = self.start_iter
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
