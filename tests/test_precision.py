@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from logging import WARNING
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,11 @@ def processor(monkeypatch):
     return replace
 
 
+def warned(caplog):
+    texts = [record.getMessage() for record in caplog.records if record.levelno >= WARNING]
+    return [text for text in texts if "bfloat16" in text]
+
+
 def build_trainer(cfg):
     return LesionTrainer(cfg)
 
@@ -61,7 +67,7 @@ def test_what_is_slow_here_is_named_once(
     processor()
     for _ in range(2):
         build(tiny_cfg(tmp_path, *overrides))
-    warnings = [line for line in caplog.messages if "bfloat16" in line]
+    warnings = warned(caplog)
     assert len(warnings) == (advice is not None)
     assert not advice or f": {advice} is several times as fast" in warnings[0]
 
@@ -70,7 +76,7 @@ def test_what_is_slow_here_is_named_once(
 def test_a_processor_that_has_it_gives_no_warning(name, processor, tiny_cfg, tmp_path, caplog):
     processor(name)
     build_segmenter(tiny_cfg(tmp_path, PRECISION, "bfloat16"))
-    assert not [line for line in caplog.messages if "bfloat16" in line]
+    assert not warned(caplog)
 
 
 @pytest.fixture(params=[(7, 5), (8, 0)], ids=["Turing", "Ampere"])
