@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tiny import load_tool
 
 from lesion_d2.errors import LesionError
-from lesion_d2.files import alone, unescape_name
+from lesion_d2.files import alone, unescape_name, write_csv
 from lesion_d2.images.inputs import find_images
-from lesion_d2.results.predictions import FORMATS, PredictionFolder
+from lesion_d2.results.predictions import COLUMNS, FORMATS, PredictionFolder
 from lesion_d2.results.removal import remove_predictions
 
 
@@ -157,12 +157,14 @@ def test_a_table_that_a_spreadsheet_saved_otherwise(old, new, message, folder, t
         assert folder_bytes(output) == before
 
 
-@pytest.mark.parametrize("column", ["file_bytes", "file_modified_ns"])
+@pytest.mark.parametrize("column", ["width", "height", "file_bytes", "file_modified_ns"])
 def test_a_number_that_a_spreadsheet_rounded(column, folder, tmp_path):
     output = tmp_path / "out"
     predict(folder, output, formats=FORMATS)
     table = output / "predictions.csv"
-    table.write_text(table.read_text().replace(rows(table)[0][column], "1.79597E+18"))
+    found = rows(table)
+    found[0][column] = "1.79597E+18"
+    write_csv(table, COLUMNS, found)
     (output / "labelme" / "2" / "other.json").write_text("edited by hand")
     before = folder_bytes(output)
     for shard in ((1, 1), (1, 2)):

@@ -174,7 +174,7 @@ def _unchanged(path: str, row: Row) -> bool:
 
 def _check_state(table: Path, row: Row) -> None:
     """Refuse a number that a spreadsheet has rounded: every photograph would seem to be changed."""
-    for column in ("file_bytes", "file_modified_ns"):
+    for column in ("width", "height", "file_bytes", "file_modified_ns"):
         if not (text := row.get(column, "0")).removeprefix("-").isdecimal():
             raise LesionError(
                 f"{table}: {column} of {row['file']} is {text!r}, no whole number, since another "

@@ -229,7 +229,7 @@ def _read_mask(path: Path, row: Row) -> npt.NDArray[np.bool_]:
     try:
         data = read_source(path)
         mask = read_mask(data, read_header(data), 128, lambda *_: None)
-        if mask.shape != (int(row["height"]), int(row["width"])):
+        if [row["height"], row["width"]] != [str(side) for side in mask.shape]:
             raise BadFileError("size_differs", f"not of {row['width']}x{row['height']} pixels")
     except BadFileError as error:
         raise LesionError(
