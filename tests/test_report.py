@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from hashlib import sha256
 
 import cv2
 import numpy as np
@@ -305,6 +306,11 @@ def test_folders_are_found(folders, tmp_path, monkeypatch):
     summary = json.loads((evaluation / "metrics.json").read_text())
     for weights, made in ((run / "model_best.pth", True), ("pretrained", False)):
         write_json(evaluation / "metrics.json", summary | {"weights": str(weights)})
+        assert (find_run(evaluation) == run) == made
+    (run / "model_best.pth").write_bytes(b"weights")
+    for content, made in ((b"weights", True), (b"others", False)):  # of a run that was renamed
+        known = {"weights": "earlier/model_best.pth", "weights_sha256": sha256(content).hexdigest()}
+        write_json(evaluation / "metrics.json", summary | known)
         assert (find_run(evaluation) == run) == made
     (run / "metrics.json").unlink()
     assert find_run(evaluation) is None

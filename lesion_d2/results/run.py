@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from fvcore.common.config import CfgNode
@@ -47,7 +48,8 @@ class Schedule:
 def find_run(eval_dir: Path) -> Path | None:
     """Return the run that ``eval_dir`` lies in as ``RUN/eval/NAME``, None if it is none.
 
-    A run that did not make the weights is not theirs: these lie in a folder of its name.
+    A run that did not make the weights is not theirs: these lay in a folder of its name, or, if it
+    was renamed since, are in it.
 
     Raises:
         LesionError: if the evaluation's ``metrics.json`` is no JSON.
@@ -55,9 +57,13 @@ def find_run(eval_dir: Path) -> Path | None:
     run_dir = eval_dir.absolute().parent.parent
     if not (run_dir / CONFIG).is_file() or not (run_dir / LOG).is_file():
         return None
-    weights = read_json(eval_dir / "metrics.json", REMEDY).get("weights")
-    made = weights is None or Path(weights).absolute().parent.name == run_dir.name
-    return run_dir if made else None
+    summary = read_json(eval_dir / "metrics.json", REMEDY)
+    weights = Path(summary.get("weights") or run_dir / "model_best.pth").absolute()
+    if weights.parent.name == run_dir.name:
+        return run_dir
+    own = run_dir / weights.name
+    same = own.is_file() and sha256(own.read_bytes()).hexdigest() == summary.get("weights_sha256")
+    return run_dir if same else None
 
 
 def read_config(run_dir: Path) -> str:
