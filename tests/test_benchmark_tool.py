@@ -140,7 +140,7 @@ def test_pareto(tiny_cfg, tmp_path, monkeypatch, capsys):
     (tmp_path / "peer" / "config.yaml").write_text(cfg.dump())
     torch.manual_seed(0)
     torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "peer" / "model_best.pth")
-    monkeypatch.setattr("lesion_d2.benchmark.pareto.has_bfloat16", lambda: False)
+    monkeypatch.setattr("lesion_d2.benchmark.pareto.has_bfloat16", lambda device: False)
     runs = ["--runs", "pretrained", tmp_path / "peer"]
     (found,) = measure("pareto", tmp_path, monkeypatch, *PICTURES, *runs)
     ours = ("pretrained, float32", "pretrained, ONNX")
