@@ -1,6 +1,7 @@
 """Splits that are given as lists, and tables of images that belong together."""
 
 import json
+from pathlib import PurePosixPath
 
 import pytest
 from convert_archive import audit_rows, make_archive, split_ids
@@ -98,10 +99,38 @@ def test_a_word_for_a_missing_value_is_no_group(word, tmp_path):
     assert read_manifest(archive.output / "split.json").groups == [IDS[:2]]
 
 
-def test_a_table_may_name_folders_that_the_ids_have_not(tmp_path):
-    ids = ["p1/lesion", "p2/lesion", "other"]
-    lines = ["image,group", "p1/lesion.jpg,1", "p2/lesion.jpg,2", "p2\\other.jpg,2"]
-    assert read_groups(table(tmp_path, lines), ids) == ([("p2/lesion", "other")], [])
+PLACES = {
+    "p1/l": "p1/l",
+    "p2/l": "p2/l",
+    "m": "p1/m",
+    "x9": "p1/x9",
+    "id": "p3/id_img",
+    "top": "top",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        *(("p1/l.jpg", "p1/l"), ("im/p1/l.jpg", "p1/l"), ("/data/im/p2/l", "p2/l"), ("l", None)),
+        *(("P1\\M.JPG", "m"), ("m.jpg", "m"), ("im/p1/m", "m"), ("p2/m", None)),
+        *(("p2/x9.jpg", None), ("x9", "x9"), ("id", "id"), ("id_img.png", "id"), ("./top", "top")),
+        *(("any/top.jpg", "top"), ("op", None), ("", None)),
+    ],
+)
+def test_names_of_a_table_and_places_of_images(name, found, tmp_path):
+    places = {isic_id: PurePosixPath(place) for isic_id, place in PLACES.items()}
+    sure = "p1/l" if found == "p2/l" else "p2/l"
+    path = table(tmp_path, ["image,group", f"{sure},1", f"{name},1"])
+    edges, others = read_groups(path, places)
+    assert edges == ([(sure, found)] if found else [])
+    assert others == sorted(set(PLACES) - {sure, found})
+
+
+def test_two_names_of_a_table_for_one_image(tmp_path):
+    path = table(tmp_path, ["image,group", "p1/top,1", "p2/top,2"])
+    with pytest.raises(LesionError, match=r"groups\.csv: p1/top and p2/top could both be .* top;"):
+        read_groups(path, {"top": PurePosixPath("top")})
 
 
 def test_images_that_the_table_does_not_name_are_asked_about(tmp_path):

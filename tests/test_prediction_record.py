@@ -380,6 +380,28 @@ def test_photographs_that_were_moved_keep_their_rows(shards, folder, tmp_path):
     place = output / "labelme" / "1" / content["imagePath"]
     assert place.samefile(tmp_path / "moved" / "1" / "lesion.png")
     assert (output / "labelme" / "2" / "other.json").read_text() == "edited by hand"
+    picture(tmp_path / "moved" / "1" / "lesion.png", 3)  # changes after it was moved
+    before.pop("1/lesion_segmentation.png")
+    for _ in range(2):
+        assert predict(tmp_path / "moved", output, formats=FORMATS) == []
+        assert before.items() < folder_bytes(output / "masks").items()
+        assert len(rows(output / "predictions.csv")) == 3
+
+
+def test_a_result_that_may_not_be_read_is_set_aside(folder, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    predict(folder / "1", output)
+    (output / "predictions.csv").unlink()
+    read = Path.read_bytes
+
+    def refuse(path):
+        if path.parent.name == "overlays":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert predict(folder / "1", output) == []
+    assert [path.name for path in (output / "set_aside").rglob("*.1")] == ["lesion.1"]
 
 
 def test_another_photograph_in_the_place_of_one_that_is_gone(folder, tmp_path):

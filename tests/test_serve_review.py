@@ -414,6 +414,14 @@ def test_a_photograph_of_another_time_is_left_out_unless_a_decision_knows_it(
     assert list(reviewed(folders)) == [decided]
 
 
+def test_a_link_to_nothing_is_left_out(folders, tmp_path):
+    first = Review(folders[1], folders[0]).items[0]
+    first.photograph.unlink()
+    first.photograph.symlink_to(tmp_path / "nothing")
+    review = Review(folders[1], folders[0])
+    assert review.left_out == [(first.name, "the photograph is a link to nothing")]
+
+
 def test_a_copy_has_a_time_of_its_own(folders, tmp_path):
     copy = shutil.copytree(folders[0], tmp_path / "copy", copy_function=shutil.copyfile)
     review = Review(folders[1], copy)

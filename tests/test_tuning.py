@@ -149,6 +149,7 @@ def test_images_of_a_group_share_a_fold():
     assert len(sizes) == 5
     assert sizes.min() > 0
     np.testing.assert_array_equal(folds, deal_folds(ids, groups, 5))
+    assert len(set(deal_folds(ids, [ids], 5))) == 5
 
 
 def test_what_a_tuning_needs_is_checked_first(straight_run, tiny_root, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lesion_d2.convert.coco import find_drawn
 from lesion_d2.convert.groups import read_groups
@@ -133,7 +133,7 @@ class Summary:
             )
         lines += [
             f"question: {split} lacks {count} of {count + self.splits[split]} images, as groups "
-            "must stay together (groups in split.json); is one of them a word for unknown?"
+            "must stay together; are the groups in split.json right?"
             for split, count in self.lacking.items()
         ]
         return "\n".join([*lines, counts])
@@ -179,7 +179,8 @@ def convert(options: ConvertOptions) -> Summary:
         if not records:
             raise _no_pair(options, rows)
 
-        groups = _find_groups(options, records, given, rows)
+        places = {pair.isic_id: pair.image.bare for pair in pairs if pair.isic_id in records}
+        groups = _find_groups(options, records, places, given, rows)
         manifest = _split(options, records, groups, given, manifest)
         keys = ("prescale", "resize", "foreground")
         for split, ids in manifest.splits.items():
@@ -308,6 +309,7 @@ def _no_pair(options: ConvertOptions, rows: list[AuditRow]) -> LesionError:
 def _find_groups(
     options: ConvertOptions,
     records: dict[str, Record],
+    places: dict[str, PurePosixPath],
     given: dict[str, str],
     rows: list[AuditRow],
 ) -> list[list[str]]:
@@ -315,7 +317,7 @@ def _find_groups(
     near = _find_near(records) if options.group else []
     listed: list[tuple[str, str]] = []
     if options.groups:
-        listed, others = read_groups(options.groups, records)
+        listed, others = read_groups(options.groups, places)
         rows += [AuditRow(i, "", "not_in_groups_file", "accepted", "alone") for i in others]
     reasons = ("near_duplicate_across_splits", near), ("group_across_splits", listed)
     for reason, edges in reasons if given else ():

@@ -189,7 +189,7 @@ def _check_settings(folder: PredictionFolder, settings: dict[str, Any]) -> None:
     if earlier is None and any(not p.name.startswith(".") for p in folder.root.iterdir()):
         raise LesionError(
             f"--output: {folder.root} is not empty and holds no predictions, or its "
-            f"{folder.settings.name} is damaged; choose another folder"
+            f"{folder.settings.name} is damaged; put that back, or choose another folder"
         )
     if earlier is not None and folder.tables:
         # A folder of an earlier version lacks later keys: no reason to refuse it.
@@ -232,7 +232,10 @@ def _to_do(
             elif table == folder.table:
                 lacking.append(name)
     for row in changed:
-        if name_of(row) not in owners:
+        name = str(name_of(row))
+        if name in owners and not os.path.lexists(owners[name][0]):
+            del owners[name]  # another table has the row of where the photograph lay before
+        if name not in owners:
             remove_result(folder, row)
     for name in lacking:
         if name not in owners:

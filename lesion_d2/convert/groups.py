@@ -2,8 +2,8 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
 
 from lesion_d2.data.manifest import without_suffix
 from lesion_d2.errors import LesionError
@@ -16,19 +16,27 @@ _GROUP_COLUMNS = ("lesion_id", "patient_id", "group")
 _MISSING = ("", "na", "n/a", "<na>", "nan", "none", "null", "unknown", "-", "?")
 
 
-def read_groups(path: Path, ids: Collection[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def read_groups(
+    path: Path, places: Mapping[str, PurePosixPath]
+) -> tuple[list[tuple[str, str]], list[str]]:
     """Read a CSV file with a line an image.
 
     Its columns are ``image_id`` (or ``isic_id``, ``image_name``, ``image``, ``id``), and one or
     more of ``lesion_id``, ``patient_id`` and ``group``. An empty cell is no group, nor is a word
-    for a missing value, such as ``NA``. A name may have the image's folders before it.
+    for a missing value, such as ``NA``.
+
+    Args:
+        path: of the file.
+        places: of each id where its image lies below the input, without the suffix. A line names an
+            image by its id, or by its place with more folders before it, or fewer.
 
     Returns:
         pairs of the given ids that have a group in common, enough to connect each group, and the
         ids that the file does not name, sorted.
 
     Raises:
-        LesionError: if it is missing, lacks a column, or names none of the ids.
+        LesionError: if it is missing, lacks a column, names none of the ids, or names two images
+            that could both be the same one.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
@@ -49,14 +57,17 @@ def read_groups(path: Path, ids: Collection[str]) -> tuple[list[tuple[str, str]]
             f"{path}: has the columns {', '.join(map(str, names))}; it needs image_id, and "
             "lesion_id, patient_id or group"
         )
-    known = {isic_id.casefold(): isic_id for isic_id in ids}
+    find = _finder(places)
     members: dict[tuple[str, str], list[str]] = defaultdict(list)
-    named = set()
+    named: dict[str, str] = {}
     for line in lines:
         name = without_suffix((line[image] or "").strip()).casefold().replace("\\", "/")
-        # An id has its folders only where another image has its name.
-        if isic_id := known.get(name) or known.get(name.rpartition("/")[2]):
-            named.add(isic_id)
+        if isic_id := find(name):
+            if (other := named.setdefault(isic_id, name)) != name:
+                raise LesionError(
+                    f"{path}: {other} and {name} could both be the image {places[isic_id]}; name "
+                    "images as they lie below the input folder"
+                )
             for column in columns:
                 group = (line[column] or "").strip()
                 if group.casefold() not in _MISSING:
@@ -64,4 +75,26 @@ def read_groups(path: Path, ids: Collection[str]) -> tuple[list[tuple[str, str]]
     if not named:
         raise LesionError(f"{path}: its column {image} names none of the images; compare the names")
     edges = [(group[0], other) for group in members.values() for other in group[1:]]
-    return edges, sorted(set(ids) - named)
+    return edges, sorted(places.keys() - named.keys())
+
+
+def _finder(places: Mapping[str, PurePosixPath]) -> Callable[[str], str | None]:
+    """Return what finds the id of a name; None for none, or if it could be of several."""
+    known = {isic_id.casefold(): isic_id for isic_id in places}
+    whole: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    ends: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for isic_id, place in places.items():
+        parts = tuple(str(place).casefold().split("/"))
+        whole[parts].add(isic_id)
+        for start in range(len(parts)):
+            ends[parts[start:]].add(isic_id)
+
+    def find(name: str) -> str | None:
+        if name in known:
+            return known[name]
+        parts = tuple(part for part in name.split("/") if part not in ("", "."))
+        longer = (whole[parts[i:]] for i in range(1, len(parts)) if parts[i:] in whole)
+        found = ends.get(parts) or next(longer, set())
+        return min(found) if len(found) == 1 else None
+
+    return find

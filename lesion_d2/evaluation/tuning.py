@@ -181,7 +181,12 @@ def _trial(
 
 
 def deal_folds(ids: Sequence[str], groups: Iterable[Sequence[str]], count: int) -> np.ndarray:
-    """Return the fold, 0 to ``count`` - 1, of each image; those of a group share one."""
+    """Return the fold, 0 to ``count`` - 1, of each image; those of a group share one.
+
+    Where all are of one group there would be one fold: then its images are dealt one by one.
+    """
     first_of = {member: group[0] for group in groups for member in group}
     units, unit = np.unique([first_of.get(name, name) for name in ids], return_inverse=True)
+    if len(units) == 1:
+        units, unit = np.unique(ids, return_inverse=True)
     return np.random.default_rng(0).permutation(len(units))[unit] % count

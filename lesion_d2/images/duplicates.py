@@ -16,6 +16,8 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from lesion_d2.parallel import progress_bar
+
 MAX_HASH_DISTANCE = 16  # of 64 bits
 NEIGHBOURS = 10
 CHECKS = 128  # leaves of the kd-trees that a search looks into
@@ -108,7 +110,8 @@ def find_near_duplicates(signatures: Mapping[str, Signature]) -> list[DuplicateP
     hashes = np.array([signatures[i].hash for i in ids], np.uint64)
     coarse = [_root_sift(signatures[i].coarse.descriptors) for i in ids]
     pairs = []
-    for i, j in sorted(_close_hashes(hashes) | _shared_features(coarse)):
+    candidates = sorted(_close_hashes(hashes) | _shared_features(coarse))
+    for i, j in progress_bar(candidates, "comparing images", unit="pair", delay=2):
         first, second = signatures[ids[i]], signatures[ids[j]]
         score = _score(first.coarse, second.coarse, coarse[i] @ coarse[j].T, COARSE)
         if score < MIN_COARSE_SCORE:
@@ -173,7 +176,7 @@ def _shared_features(features: list[np.ndarray]) -> set[tuple[int, int]]:
     matcher = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 4}, {"checks": CHECKS})
     matcher.add([np.concatenate(features)])
     votes = []  # a pair of images i < j is the number i * len(features) + j
-    for i in np.unique(owner).tolist():
+    for i in progress_bar(np.unique(owner).tolist(), "matching keypoints", unit="image", delay=2):
         for matches in matcher.knnMatch(features[i], k=NEIGHBOURS):
             others = np.unique(owner[[match.trainIdx for match in matches]])
             others = others[others != i]

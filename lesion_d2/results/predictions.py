@@ -6,6 +6,7 @@ no labelme or GeoJSON file that may have been edited. What would be lost is move
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class PredictionFolder:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file of the folder; one of another content that is there is set aside."""
-        if path.is_file() and path.read_bytes() != data:
+        if path.is_file() and not _holds(path, data):
             self.set_aside(path)
         with atomic_write(path, "wb") as stream:
             stream.write(data)
@@ -97,6 +98,12 @@ class PredictionFolder:
         """Move a file of the folder out of the way, and say where it is."""
         place = (self.root / "set_aside" / path.relative_to(self.root)).with_suffix("")
         print(f"set aside: {escape_name(path)} is now {escape_name(set_aside(path, place))}")
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    with suppress(OSError):  # what cannot be read is another's
+        return path.read_bytes() == data
+    return False
 
 
 def name_of(row: Row) -> str | None:

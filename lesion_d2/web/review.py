@@ -232,6 +232,8 @@ def _find_items(
             left_out.append((name, f"no photograph of this name in {photographs}"))
         elif not folder.mask(name).is_file():
             left_out.append((name, "its mask is missing; predict it again"))
+        elif not path.is_file():
+            left_out.append((name, "the photograph is a link to nothing"))
         else:
             changed = _has_changed(path, row, copied=os.path.realpath(path) != own)
             items.append(Item(name, path, read_score(folder, row, "estimated_iou"), changed))
