@@ -35,7 +35,7 @@ def share_cpus() -> None:
     they take longer. What the user set stays.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(available_cpus()))
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # torch's own on ARM counts by the former
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's; torch's goes by the former
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
