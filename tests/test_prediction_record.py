@@ -388,20 +388,24 @@ def test_photographs_that_were_moved_keep_their_rows(shards, folder, tmp_path):
         assert len(rows(output / "predictions.csv")) == 3
 
 
-def test_a_result_that_may_not_be_read_is_set_aside(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("closed", ["overlays", "labelme"])
+def test_a_result_that_may_not_be_read_is_set_aside(closed, folder, tmp_path, monkeypatch):
     output = tmp_path / "out"
-    predict(folder / "1", output)
-    (output / "predictions.csv").unlink()
+    predict(folder / "1", output, formats=["labelme"])
+    if closed == "overlays":
+        (output / "predictions.csv").unlink()
+    else:
+        picture(folder / "1" / "lesion.png", 3)
     read = Path.read_bytes
 
     def refuse(path):
-        if path.parent.name == "overlays":
+        if path.parent.name == closed:
             raise PermissionError(13, "Permission denied", str(path))
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert predict(folder / "1", output) == []
-    assert [path.name for path in (output / "set_aside").rglob("*.1")] == ["lesion.1"]
+    assert [path.parent.name for path in (output / "set_aside").rglob("*.1")] == [closed]
 
 
 def test_another_photograph_in_the_place_of_one_that_is_gone(folder, tmp_path):

@@ -27,7 +27,7 @@ from lesion_d2.images.reading import read_header
 from lesion_d2.images.run_lengths import encode_mask
 from lesion_d2.images.source import BadFileError, read_source
 from lesion_d2.parallel import progress_bar
-from lesion_d2.results.predictions import PredictionFolder, Row, name_of
+from lesion_d2.results.predictions import PredictionFolder, Row, holds, name_of
 
 _LABEL, _COLOUR = "lesion", [255, 255, 0]
 _LABELME_VERSION = "5.5.0"  # labelme's own: what it reads since then
@@ -77,9 +77,9 @@ def unedited(folder: PredictionFolder, row: Row) -> list[Path]:
         mask = _read_mask(folder.mask(name), row)
         record = {**_model(folder), **_scores(folder, row)}
         contents = _editable_contents(paths, row, mask, record)
-    except (LesionError, ValueError):  # the mask is missing or was changed, or the row was
+    except LesionError:  # the mask is missing or was changed, or the row was
         return []
-    return [path for path, data in contents.items() if path.read_bytes() == data]
+    return [path for path, data in contents.items() if holds(path, data)]
 
 
 def _model(folder: PredictionFolder) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class PredictionFolder:
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file of the folder; one of another content that is there is set aside."""
-        if path.is_file() and not _holds(path, data):
+        if path.is_file() and not holds(path, data):
             self.set_aside(path)
         with atomic_write(path, "wb") as stream:
             stream.write(data)
@@ -100,8 +100,9 @@ class PredictionFolder:
         print(f"set aside: {escape_name(path)} is now {escape_name(set_aside(path, place))}")
 
 
-def _holds(path: Path, data: bytes) -> bool:
-    with suppress(OSError):  # what cannot be read is another's
+def holds(path: Path, data: bytes) -> bool:
+    """Say whether a file holds these bytes; what cannot be read is somebody else's."""
+    with suppress(OSError):
         return path.read_bytes() == data
     return False
 
